@@ -1,0 +1,125 @@
+//! Every configuration key: its name in the file, older environment names, default and meaning (design.md section 2).
+
+/// What kind of value a key takes; decides how text from the environment is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Number,
+    /// `"90s"`, `"5m"`, `"250ms"`, or seconds.
+    Duration,
+    /// `"20MiB"`, `"8MB"`, or bytes.
+    Size,
+    /// Text.
+    Text,
+    /// A list, or text with commas.
+    List,
+    /// Text that is never shown; has a `_FILE` twin.
+    Secret,
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`.
+    pub name: &'static str,
+    /// Names from the systems that Portcullis replaces, still honoured.
+    pub older: &'static [&'static str],
+    /// How its value is read.
+    pub kind: Kind,
+    /// As it is written in `portcullis.example.toml`; empty where there is none.
+    pub default: &'static str,
+    /// One line for the example and the docs.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { name, older: &[], kind, default, about }
+}
+
+const fn older(older: &'static [&'static str], key: Key) -> Key {
+    Key { older, ..key }
+}
+
+use Kind::{Bool, Duration, List, Number, Secret, Size, Text};
+
+/// All of them, by section.
+pub const KEYS: &[Key] = &[
+    older(
+        &["OLLAMA_API_KEY"],
+        key("keys.api_key", Secret, "", "the key, or several with commas; unset: one is generated; empty: public mode"),
+    ),
+    older(&["OLLAMA_MODEL"], key("models.default", Text, "qwen3:4b", "the model when a request names none")),
+    key("listen.address", Text, "127.0.0.1", "the address to listen on"),
+    older(&["PORT"], key("listen.port", Number, "8000", "the port; 0 asks the system for a free one")),
+    key("listen.public", Bool, "false", "no key asked although others can reach it (--i-know-this-is-public)"),
+    older(&["OLLAMA_ORIGINS"], key("listen.origins", List, "", "web origins that may call from a browser; * for all")),
+    key("listen.hosts", List, "", "Host names served in public mode, besides loopback names"),
+    key("listen.trusted_proxy", Text, "none", "none, cloudflare, huggingface, caddy, or CIDRs and hops=N"),
+    key("listen.max_connections", Number, "0", "connections at once; 0: from the open-file limit"),
+    key("listen.max_connections_per_address", Number, "64", "per client address; 0: no bound"),
+    key("ops.enabled", Bool, "true", "the listener for operators (arrives with the metrics)"),
+    key("ops.address", Text, "127.0.0.1", "its address"),
+    key("ops.port", Number, "9464", "its port"),
+    key("pages.frame_ancestors", List, "none", "who may show the pages in a frame: none, self, huggingface, origins"),
+    older(&["OLLAMA_LOCAL_URL"], key("upstream.url", Text, "http://localhost:11434", "the Ollama behind the gate")),
+    key("upstream.slots", Number, "4", "requests sent at once, the rest waits; 0: no bound and no queue"),
+    key("upstream.max_line", Size, "8MB", "the longest line of a stream"),
+    key("upstream.max_answer", Size, "64MiB", "the longest whole answer"),
+    key("upstream.connect_timeout", Duration, "2s", "to connect"),
+    key("upstream.first_byte_timeout", Duration, "300s", "from sending to the first byte; whole answers must be whole"),
+    key("upstream.idle_timeout", Duration, "300s", "silence between two lines"),
+    key("upstream.total_timeout", Duration, "0", "the whole life of an answer"),
+    key("queue.length", Number, "64", "requests that may wait; 0: nobody waits"),
+    key("queue.wait", Duration, "120s", "the longest wait"),
+    key("stream.heartbeat", Duration, "15s", "silence on a stream after which a heartbeat goes out"),
+    key("limits.requests_per_minute", Number, "120", "per key; per address in public mode"),
+    key("limits.concurrent", Number, "8", "requests of one key at once"),
+    key("limits.tokens_per_minute", Number, "0", "not enforced yet"),
+    key("limits.tokens_per_day", Number, "0", "not enforced yet"),
+    key("limits.body", Size, "20MiB", "the largest request body"),
+    key("limits.max_context", Number, "0", "the largest num_ctx that a caller may ask for"),
+    key("limits.max_output_tokens", Number, "0", "the largest num_predict; filled in where none is named"),
+    key("audit.mode", Text, "buffered", "strict, buffered or off (the audit arrives in a later version)"),
+    key("log.format", Text, "auto", "text, json, or auto: text on a terminal"),
+    key("log.level", Text, "info", "error, warn, info, debug or trace"),
+    key("options.num_ctx", Text, "allow", "allow, or drop on shared machines: another value loads the model again"),
+    key("options.load_time", Bool, "false", "pass num_gpu, num_thread and the like on"),
+    key("options.max_keep_alive", Duration, "24h", "the longest keep_alive"),
+    key("data.dir", Text, "", "where the generated key is kept; default: the user's data folder"),
+    key("data.store", Secret, "", "postgres:// URL for shared state (not used yet)"),
+    key("data.limits", Secret, "", "redis:// URL for shared limits (not used yet)"),
+    key("routes.catalogue", Bool, "false", "answer /api/tags, /api/ps, /api/version, /api/show to keys that may read"),
+    key("routes.management", Bool, "false", "answer /api/pull and the like to admin keys"),
+    key("routes.cloud_models", Bool, "false", "let callers use models that run on ollama.com"),
+];
+
+/// The key of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+impl Key {
+    /// `limits.body` → `PORTCULLIS_LIMITS_BODY`.
+    pub fn env_name(&self) -> String {
+        format!("PORTCULLIS_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_rule() {
+        let mut names: Vec<_> = KEYS.iter().map(Key::env_name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), KEYS.len());
+        assert_eq!(
+            find("limits.requests_per_minute").unwrap().env_name(),
+            "PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Configuration: flags > environment > file > defaults, resolved once into an immutable [`Config`].
+//!
+//! Takes what was written (`raw`), promises what holds ([`Config`]) or every fault at once ([`Faults`]); refuses unknown
+//! names. Every key, its environment name, its default and its meaning stand in `keys`; the environment is read in `env`.
+
+pub mod env;
+mod fault;
+pub mod keys;
+mod parse;
+mod raw;
+mod resolved;
+mod upstream_url;
+
+pub use fault::{Fault, Faults};
+pub use raw::{Origin, Raw};
+pub use resolved::*;
+pub use upstream_url::UpstreamUrl;

@@ -1,0 +1,218 @@
+//! The path table: the first thing that a request meets, and the only place that decides what exists.
+//!
+//! Takes a method and the raw path, compared byte for byte. Promises one [`Endpoint`] or one [`Refusal`]; needs no key.
+//! Refuses by default: what is not listed here is never forwarded (design.md section 3).
+
+use http::Method;
+
+use crate::types::Scope;
+
+/// Which optional routes the operator opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switches {
+    /// `routes.catalogue`: lists and facts about models under Ollama's own paths.
+    pub catalogue: bool,
+    /// `routes.management`: pull, push, create, copy, delete and blobs, for `admin` keys.
+    pub management: bool,
+}
+
+/// Everything that this gateway answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// `GET /`: to the page.
+    Root,
+    /// `GET /chat`: the page.
+    Page,
+    /// `GET /static/...`.
+    Asset,
+    /// `GET /healthz`: alive.
+    Health,
+    /// `GET /readyz`: able to answer.
+    Ready,
+    /// `GET /models`: the models that the key may use.
+    Models,
+    /// Something that the upstream answers.
+    Proxied(Proxied),
+    /// Pull, push, create, copy, delete, blobs: for `admin` keys, of which this version can make none.
+    Managed,
+}
+
+/// A route with an upstream behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxied {
+    /// `POST /chat` and `/api/chat`.
+    Chat,
+    /// `POST /api/generate`.
+    Generate,
+    /// `POST /chat_api`: generate or chat, always streamed.
+    ChatApi,
+    /// `POST /api/embed`.
+    Embed,
+    /// `POST /api/embeddings`, the older form.
+    Embeddings,
+    /// `GET /api/tags`.
+    Tags,
+    /// `GET /api/ps`.
+    Ps,
+    /// `GET /api/version`.
+    Version,
+    /// `POST /api/show`.
+    Show,
+}
+
+impl Endpoint {
+    /// The scope that a caller needs; `None` where no key is asked.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Root | Self::Page | Self::Asset | Self::Health | Self::Ready => None,
+            Self::Proxied(
+                Proxied::Chat | Proxied::Generate | Proxied::ChatApi | Proxied::Embed | Proxied::Embeddings,
+            ) => Some(Scope::Inference),
+            Self::Models | Self::Proxied(_) => Some(Scope::Read),
+            Self::Managed => Some(Scope::Admin),
+        }
+    }
+}
+
+/// Why a request got no endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The path holds what only an attacker or a broken client sends.
+    OddPath,
+    /// An upstream route that is not exposed: 403, whatever the method.
+    NotExposed,
+    /// Nothing of ours: 404.
+    Unknown,
+    /// Ours, but not with this method: 405 with `Allow`.
+    Method(&'static str),
+}
+
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// Finds the endpoint for a method and a raw path (no query).
+pub fn resolve(method: &Method, path: &str, on: Switches) -> Result<Endpoint, Refusal> {
+    if is_odd(path) {
+        return Err(Refusal::OddPath);
+    }
+    let rows = rows(path, on).ok_or_else(|| unlisted(path))?;
+    let asked = if method == Method::HEAD { &Method::GET } else { method };
+    // HEAD goes where GET does, but for blobs, which have a HEAD of their own.
+    rows.iter()
+        .find(|row| row.0 == method.as_str() || row.0 == asked.as_str())
+        .map(|row| row.1)
+        .ok_or_else(|| Refusal::Method(allow(rows)))
+}
+
+/// The methods of a path's rows, as `Allow` and a preflight name them.
+pub fn methods(path: &str, on: Switches) -> Option<&'static str> {
+    if is_odd(path) { None } else { rows(path, on).map(allow) }
+}
+
+type Row = (&'static str, Endpoint);
+
+fn rows(path: &str, on: Switches) -> Option<&'static [Row]> {
+    use Endpoint as E;
+    use Proxied as P;
+    const CHAT: &[Row] = &[("GET", E::Page), ("POST", E::Proxied(P::Chat))];
+    Some(match path {
+        "/" => &[("GET", E::Root)],
+        "/chat" => CHAT,
+        "/healthz" => &[("GET", E::Health)],
+        "/readyz" => &[("GET", E::Ready)],
+        "/models" => &[("GET", E::Models)],
+        "/chat_api" => &[("POST", E::Proxied(P::ChatApi))],
+        "/api/chat" => &[("POST", E::Proxied(P::Chat))],
+        "/api/generate" => &[("POST", E::Proxied(P::Generate))],
+        "/api/embed" => &[("POST", E::Proxied(P::Embed))],
+        "/api/embeddings" => &[("POST", E::Proxied(P::Embeddings))],
+        "/api/tags" if on.catalogue => &[("GET", E::Proxied(P::Tags))],
+        "/api/ps" if on.catalogue => &[("GET", E::Proxied(P::Ps))],
+        "/api/version" if on.catalogue => &[("GET", E::Proxied(P::Version))],
+        "/api/show" if on.catalogue => &[("POST", E::Proxied(P::Show))],
+        "/api/pull" if on.management => &[("POST", E::Managed)],
+        "/api/push" if on.management => &[("POST", E::Managed)],
+        "/api/create" if on.management => &[("POST", E::Managed)],
+        "/api/copy" if on.management => &[("POST", E::Managed)],
+        "/api/delete" if on.management => &[("DELETE", E::Managed)],
+        _ if on.management && is_blob(path) => {
+            &[("HEAD", E::Managed), ("POST", E::Managed)]
+        }
+        _ if path.starts_with("/static/") => &[("GET", E::Asset)],
+        _ => return None,
+    })
+}
+
+fn unlisted(path: &str) -> Refusal {
+    if path.starts_with("/api/") || path.starts_with("/v1/") { Refusal::NotExposed } else { Refusal::Unknown }
+}
+
+fn allow(rows: &[Row]) -> &'static str {
+    match rows {
+        [("GET", _), ("POST", _)] => "GET, HEAD, POST",
+        [("HEAD", _), ("POST", _)] => "HEAD, POST",
+        [("GET", _), ..] => GET,
+        [("DELETE", _), ..] => "DELETE",
+        _ => POST,
+    }
+}
+
+/// Spellings that Go's router would decode, clean or redirect: refused before anybody can read them differently.
+fn is_odd(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.first() != Some(&b'/')
+        || bytes.iter().any(|&b| b <= b' ' || b >= 0x7f || matches!(b, b'%' | b';' | b'\\' | b'#'))
+        || memchr::memmem::find(bytes, b"//").is_some()
+        || path.split('/').any(|segment| segment == "." || segment == "..")
+}
+
+fn is_blob(path: &str) -> bool {
+    path.strip_prefix("/api/blobs/sha256").and_then(|rest| rest.strip_prefix([':', '-'])).is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSED: Switches = Switches { catalogue: false, management: false };
+    const OPEN: Switches = Switches { catalogue: true, management: true };
+
+    #[test]
+    fn only_the_table_exists() {
+        let get = |path| resolve(&Method::GET, path, CLOSED);
+        assert_eq!(get("/chat"), Ok(Endpoint::Page));
+        assert_eq!(resolve(&Method::POST, "/chat", CLOSED), Ok(Endpoint::Proxied(Proxied::Chat)));
+        assert_eq!(get("/api/tags"), Err(Refusal::NotExposed));
+        assert_eq!(get("/api/"), Err(Refusal::NotExposed));
+        assert_eq!(get("/v1/models"), Err(Refusal::NotExposed));
+        assert_eq!(get("/api"), Err(Refusal::Unknown));
+        assert_eq!(get("/API/TAGS"), Err(Refusal::Unknown));
+        assert_eq!(get("/chat/"), Err(Refusal::Unknown));
+        assert_eq!(get("/api/chat"), Err(Refusal::Method("POST")));
+        assert_eq!(resolve(&Method::PUT, "/chat", CLOSED), Err(Refusal::Method("GET, HEAD, POST")));
+        assert_eq!(resolve(&Method::HEAD, "/models", CLOSED), Ok(Endpoint::Models));
+    }
+
+    #[test]
+    fn odd_spellings_are_refused_before_the_table() {
+        for path in [
+            "/api/%63hat", "//api/chat", "/api//tags", "/api/./tags", "/api/../api/tags", "/api/tags;x=1",
+            "/api\\tags", "/api/tags\u{7f}", "/café", "*", "", "/a/..", "/%zz", "/..",
+        ] {
+            assert_eq!(resolve(&Method::GET, path, OPEN), Err(Refusal::OddPath), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn optional_routes_open_by_switch() {
+        assert_eq!(resolve(&Method::GET, "/api/tags", OPEN), Ok(Endpoint::Proxied(Proxied::Tags)));
+        assert_eq!(resolve(&Method::POST, "/api/tags", OPEN), Err(Refusal::Method("GET, HEAD")));
+        assert_eq!(resolve(&Method::DELETE, "/api/delete", OPEN), Ok(Endpoint::Managed));
+        let blob = format!("/api/blobs/sha256:{}", "a1".repeat(32));
+        assert_eq!(resolve(&Method::HEAD, &blob, OPEN), Ok(Endpoint::Managed));
+        assert_eq!(resolve(&Method::GET, &blob, OPEN), Err(Refusal::Method("HEAD, POST")));
+        assert_eq!(resolve(&Method::HEAD, "/api/blobs/sha256:zz", OPEN), Err(Refusal::NotExposed));
+    }
+}

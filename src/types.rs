@@ -1,0 +1,104 @@
+//! Newtypes that every stage may name: no logic, no imports from other rooms.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The id of one request: 16 hexadecimal digits, sent as `x-request-id` and written on every line about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The public part of a key: safe in logs, never enough to call anything.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct KeyId(pub Arc<str>);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a key may do. `admin` includes neither of the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Spend the models: chat, generate, embed.
+    Inference,
+    /// Look at lists.
+    Read,
+    /// Manage the models of the upstream.
+    Admin,
+}
+
+impl Scope {
+    /// The name in configuration and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A set of [`Scope`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// What a key from `OLLAMA_API_KEY` may do, and everybody in public mode.
+    pub const USE: Self = Self(0b011);
+
+    /// Is the scope among them?
+    pub const fn allow(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u8) != 0
+    }
+
+    /// The same set and one more.
+    #[must_use]
+    pub const fn with(self, scope: Scope) -> Self {
+        Self(self.0 | (1 << scope as u8))
+    }
+}
+
+/// A canonical model name: `alpha:latest`, `team/alpha:v2`, `host/team/alpha:v2`; lower case, never a default part.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ModelName(pub Arc<str>);
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose fault a failure is: it decides the level of the log line and who can mend it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The caller can mend it by sending something else, or later.
+    Client,
+    /// We refused or failed by ourselves.
+    Gateway,
+    /// The upstream did.
+    Upstream,
+}
+
+impl Side {
+    /// The word in log lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
