@@ -8,8 +8,10 @@ mod fault;
 pub mod keys;
 mod parse;
 mod raw;
+mod reader;
 mod resolved;
 mod upstream_url;
+mod value;
 
 pub use fault::{Fault, Faults};
 pub use raw::{Origin, Raw};

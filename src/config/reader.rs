@@ -1,0 +1,300 @@
+//! From what was written to what holds: reads every key, judges it, and collects the faults.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::env::{self, Env};
+use super::fault::Faults;
+use super::raw::Raw;
+use super::resolved::*;
+use super::upstream_url::UpstreamUrl;
+use super::value::Reader;
+
+impl Config {
+    /// Reads the file (named, or found), the environment and the flags, and judges them. `flags` win over the environment.
+    pub fn load(
+        file: Option<&Path>,
+        env: &Env,
+        flags: impl FnOnce(&mut Raw, &mut Faults),
+    ) -> Result<Self, Faults> {
+        let (mut raw, mut faults) = (Raw::default(), Faults::default());
+        let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
+        if let Some(path) = named.clone().or_else(|| find_file(env)) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => raw.read_toml(&text, &path, &mut faults),
+                Err(error) => {
+                    faults.add("--config", "", format!("cannot read {}: {}", path.display(), error.kind()));
+                }
+            }
+        }
+        env.read_into(&mut raw, &mut faults);
+        flags(&mut raw, &mut faults);
+        let config = Reader { raw: &raw, env, faults: &mut faults }.config();
+        if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+    }
+}
+
+fn find_file(env: &Env) -> Option<PathBuf> {
+    let here = PathBuf::from("portcullis.toml");
+    let user = env.user_folder("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("portcullis/portcullis.toml"));
+    [Some(here), user].into_iter().flatten().find(|path| path.is_file())
+}
+
+impl Reader<'_> {
+    fn config(mut self) -> Config {
+        let mut warnings = Vec::new();
+        let keys = self.keys();
+        let listen = self.listen();
+        let url = self.upstream_url(&listen, &mut warnings);
+        let config = Config {
+            default_model: self.default_model(),
+            default_model_set: self.raw.get("models.default").is_some(),
+            frame_ancestors: self.frame_ancestors(),
+            upstream: self.upstream(url),
+            queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
+            heartbeat: self.clock("stream.heartbeat"),
+            limits: self.limits(&mut warnings),
+            options: Options {
+                num_ctx: self.choice("options.num_ctx", &["allow", "drop"]) == "allow",
+                load_time: self.truth("options.load_time"),
+                max_keep_alive: self.clock("options.max_keep_alive"),
+            },
+            log: self.log(),
+            data_dir: self.data_dir(),
+            routes: Routes {
+                catalogue: self.truth("routes.catalogue"),
+                management: self.truth("routes.management"),
+                cloud_models: self.truth("routes.cloud_models"),
+            },
+            keys,
+            listen,
+            warnings: Vec::new(),
+        };
+        self.rest(&mut warnings);
+        self.public_mode(&config);
+        Config { warnings, ..config }
+    }
+
+    /// Keys that this version accepts and does not use: said, never silent.
+    fn rest(&mut self, warnings: &mut Vec<String>) {
+        self.truth("ops.enabled");
+        self.address("ops.address");
+        let _: u16 = self.number("ops.port", 65_535);
+        self.choice("audit.mode", &["strict", "buffered", "off"]);
+        for (key, what) in [
+            ("audit.mode", "the audit is not part of this version"),
+            ("data.store", "shared state is not part of this version"),
+            ("data.limits", "shared limits are not part of this version"),
+            ("ops.enabled", "the listener for operators is not part of this version"),
+        ] {
+            if self.raw.get(key).is_some() {
+                warnings.push(format!("{key} is set, but {what}: it has no effect yet"));
+            }
+        }
+    }
+
+    fn public_mode(&mut self, config: &Config) {
+        let listen = &config.listen;
+        if config.keys != Keys::Public || listen.public {
+            return;
+        }
+        let behind = listen.trusted_proxy != TrustedProxy::None;
+        if !listen.address.is_loopback() || behind {
+            let why = if behind { "behind a proxy" } else { "on an address that others can reach" };
+            self.faults.add(
+                "keys.api_key",
+                self.origin("keys.api_key"),
+                format!("is empty: anybody could use the models, {why}. Set a key, or say --i-know-this-is-public"),
+            );
+        }
+    }
+
+    fn keys(&mut self) -> Keys {
+        let Some((text, origin)) = self.raw.get("keys.api_key") else { return Keys::Generated };
+        if text.is_empty() {
+            return Keys::Public;
+        }
+        let keys: Vec<String> = text.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();
+        if keys.is_empty() || keys.iter().any(|key| !key.bytes().all(|b| b.is_ascii_graphic())) {
+            self.faults.add(
+                "keys.api_key",
+                origin,
+                "a key is visible ASCII without spaces; several are separated by commas (the value is not shown)",
+            );
+        }
+        Keys::Given(keys)
+    }
+
+    fn listen(&mut self) -> Listen {
+        Listen {
+            address: self.address("listen.address"),
+            port: self.number("listen.port", 65_535),
+            origins: self.origins(),
+            hosts: self.list("listen.hosts").into_iter().map(|host| host.to_ascii_lowercase()).collect(),
+            public: self.truth("listen.public"),
+            trusted_proxy: self.trusted_proxy(),
+            max_connections: self.limit("listen.max_connections", 10_000_000),
+            max_per_address: self.limit("listen.max_connections_per_address", 10_000_000),
+        }
+    }
+
+    fn origins(&mut self) -> Origins {
+        let list = self.list("listen.origins");
+        if list.iter().any(|origin| origin == "*") {
+            return Origins::Any;
+        }
+        for origin in &list {
+            let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
+            if rest.is_empty() || rest.contains(['/', '*', '@', ' ']) || !origin.bytes().all(|b| b.is_ascii_graphic()) {
+                let message = format!("{origin:?} is no origin such as https://app.example, and not *");
+                self.faults.add("listen.origins", self.origin("listen.origins"), message);
+            }
+        }
+        Origins::Only(list)
+    }
+
+    fn trusted_proxy(&mut self) -> TrustedProxy {
+        let name = "listen.trusted_proxy";
+        let text = self.text(name);
+        let loopback = || ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|net| net.parse().ok()).collect();
+        match text.as_str() {
+            "none" => return TrustedProxy::None,
+            "cloudflare" => return TrustedProxy::Cloudflare,
+            "huggingface" => return TrustedProxy::HuggingFace,
+            "caddy" => return TrustedProxy::Forwarded { peers: loopback(), hops: 1 },
+            _ => {}
+        }
+        let (mut peers, mut hops): (Vec<ipnet::IpNet>, _) = (Vec::new(), 1);
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let net = part.parse().ok().or_else(|| part.parse::<IpAddr>().ok().map(ipnet::IpNet::from));
+            if let Some(Ok(n @ 1..=16)) = part.strip_prefix("hops=").map(str::parse::<usize>) {
+                hops = n;
+            } else if let Some(net) = net.filter(|net| net.prefix_len() > 0) {
+                peers.push(net);
+            } else {
+                let message = format!(
+                    "{part:?} is none of none, cloudflare, huggingface, caddy, a CIDR (not /0) or hops=1 to 16"
+                );
+                self.faults.add(name, self.origin(name), message);
+            }
+        }
+        TrustedProxy::Forwarded { peers, hops }
+    }
+
+    fn upstream_url(&mut self, listen: &Listen, warnings: &mut Vec<String>) -> UpstreamUrl {
+        let hint = self.env.get(env::OLLAMA_HOST).filter(|host| !host.trim().is_empty());
+        if let Some(host) = hint
+            && ["0.0.0.0", "[::]"].iter().any(|all| host.contains(all))
+        {
+            warnings.push(
+                "OLLAMA_HOST binds Ollama to every interface: whoever reaches its port goes around this gate. \
+                 Set OLLAMA_HOST=127.0.0.1 for Ollama itself"
+                    .into(),
+            );
+        }
+        let (origin, parsed) = match (self.raw.get("upstream.url"), hint) {
+            (Some((text, origin)), _) => (origin.to_string(), UpstreamUrl::parse(text)),
+            (None, Some(host)) => (env::OLLAMA_HOST.to_owned(), UpstreamUrl::parse_ollama_host(host)),
+            (None, None) => (String::new(), UpstreamUrl::parse("http://localhost:11434")),
+        };
+        let url = parsed.unwrap_or_else(|message| {
+            self.faults.add("upstream.url", &origin, message);
+            UpstreamUrl { host: "localhost".into(), port: 11434, prefix: String::new() }
+        });
+        let own_address = url.host.parse::<IpAddr>().is_ok_and(|ip| ip == listen.address);
+        if url.port == listen.port && listen.port != 0 && (url.is_loopback() || own_address) {
+            self.faults.add(
+                "upstream.url",
+                origin,
+                format!("is this gateway's own listener (port {}): requests would run in a circle", url.port),
+            );
+        }
+        url
+    }
+
+    fn upstream(&mut self, url: UpstreamUrl) -> Upstream {
+        let parallel = self.env.get(env::OLLAMA_NUM_PARALLEL).and_then(|n| n.trim().parse().ok()).filter(|&n| n > 0);
+        let slots = match (self.raw.get("upstream.slots"), parallel) {
+            (None, Some(n)) => Some(n),
+            _ => self.limit("upstream.slots", 1_000_000),
+        };
+        Upstream {
+            url,
+            slots,
+            max_line: self.size("upstream.max_line", 8_000_000),
+            max_answer: self.size("upstream.max_answer", 1 << 30),
+            connect: self.clock("upstream.connect_timeout"),
+            first_byte: self.clock("upstream.first_byte_timeout"),
+            idle: self.clock("upstream.idle_timeout"),
+            total: self.clock("upstream.total_timeout"),
+        }
+    }
+
+    fn limits(&mut self, warnings: &mut Vec<String>) -> Limits {
+        for name in ["limits.tokens_per_minute", "limits.tokens_per_day"] {
+            if self.limit::<u64>(name, u64::MAX >> 1).is_some() {
+                warnings.push(format!("{name} is set, but this version does not enforce it yet"));
+            }
+        }
+        Limits {
+            requests_per_minute: self.limit("limits.requests_per_minute", 10_000_000),
+            concurrent: self.limit("limits.concurrent", 1_000_000),
+            body: self.size("limits.body", 1 << 30),
+            max_context: self.limit("limits.max_context", 1_048_576),
+            max_output_tokens: self.limit("limits.max_output_tokens", 1_000_000),
+        }
+    }
+
+    fn log(&mut self) -> Log {
+        let json = match self.choice("log.format", &["auto", "text", "json"]).as_str() {
+            "text" => Some(false),
+            "json" => Some(true),
+            _ => None,
+        };
+        let level = match self.choice("log.level", &["info", "error", "warn", "debug", "trace"]).as_str() {
+            "error" => tracing::Level::ERROR,
+            "warn" => tracing::Level::WARN,
+            "debug" => tracing::Level::DEBUG,
+            "trace" => tracing::Level::TRACE,
+            _ => tracing::Level::INFO,
+        };
+        Log { json, level }
+    }
+
+    fn default_model(&mut self) -> String {
+        let name = self.text("models.default").trim().to_owned();
+        if name.is_empty() || name.len() > 350 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            self.faults.add("models.default", self.origin("models.default"), "must be a model's name such as qwen3:4b");
+        }
+        name
+    }
+
+    fn frame_ancestors(&mut self) -> String {
+        let list = self.list("pages.frame_ancestors");
+        let mut sources = Vec::new();
+        for item in &list {
+            match item.as_str() {
+                "none" if list.len() == 1 => sources.push("'none'".to_owned()),
+                "self" => sources.push("'self'".into()),
+                "huggingface" => sources.push("https://huggingface.co".into()),
+                o if o.starts_with("https://") && !o.contains([';', ' ', '\'', '"']) => sources.push(o.to_owned()),
+                other => self.faults.add(
+                    "pages.frame_ancestors",
+                    self.origin("pages.frame_ancestors"),
+                    format!("{other:?} is none of none (alone), self, huggingface, or an https:// origin"),
+                ),
+            }
+        }
+        if sources.is_empty() { "'none'".into() } else { sources.join(" ") }
+    }
+
+    fn data_dir(&mut self) -> PathBuf {
+        match self.raw.get("data.dir") {
+            Some((path, _)) => PathBuf::from(path),
+            None => self
+                .env
+                .user_folder("XDG_DATA_HOME", ".local/share")
+                .map_or_else(|| PathBuf::from("portcullis-data"), |dir| dir.join("portcullis")),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Identify: who is calling. The peer address, then the key.
+//!
+//! Takes the peer and the head; promises a [`Caller`], the witness that admission asks for. Refuses a missing or wrong key
+//! (401), two different ones (400), an address that guessed too often (429), a key without the scope (403) and, in public
+//! mode, a Host that is not ours (421). The only place that reads credentials and forwarded headers.
+
+mod credential;
+mod key;
+mod keyring;
+mod keyfile;
+mod lockout;
+mod peer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::config::{Keys, Listen};
+use crate::listen::clock;
+use crate::types::{KeyId, Scope, Scopes};
+
+pub use credential::{Credential, credential};
+pub use key::{ApiKey, KeyError};
+pub use keyfile::{KeyFileError, generated_key};
+pub use keyring::{Key, Keyring};
+use lockout::{Lockout, Verdict};
+pub use peer::{PeerError, Peers};
+
+/// Somebody who may call, and what they may do.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The client's address; `None` where a platform's proxy hides it.
+    pub address: Option<IpAddr>,
+    /// The key; `None` in public mode.
+    pub key: Option<Arc<Key>>,
+}
+
+impl Caller {
+    /// The id for log lines.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.key.as_deref().map(|key| &key.id)
+    }
+}
+
+/// Why somebody is not a caller.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdentifyError {
+    /// No key came.
+    #[error("no key")]
+    Missing,
+    /// A key came and is none of ours.
+    #[error("unknown key")]
+    Wrong,
+    /// The credential headers contradict each other or are malformed.
+    #[error("credential headers: {0}")]
+    Credential(&'static str),
+    /// The forwarded headers of a trusted proxy are malformed.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The address is locked out.
+    #[error("locked out for {seconds} s")]
+    LockedOut {
+        /// For `Retry-After`.
+        seconds: u64,
+    },
+    /// The key is fine and may not do this.
+    #[error("the key lacks the scope {}", .0.name())]
+    Scope(Scope),
+    /// Public mode, and a Host that is not ours: a page in somebody's browser may be behind it.
+    #[error("the host name is not served")]
+    Host,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Identify {
+    peers: Peers,
+    keyring: Option<Keyring>,
+    hosts: Vec<String>,
+    any_host: bool,
+    lockout: Lockout,
+}
+
+impl Identify {
+    /// For these keys; `generated` is the key of the key file, where the operator gave none.
+    pub fn new(keys: &Keys, generated: Option<&ApiKey>, listen: &Listen) -> Self {
+        let keyring = match keys {
+            Keys::Public => None,
+            Keys::Given(keys) => Some(Keyring::given(keys)),
+            Keys::Generated => Some(Keyring::generated(generated)),
+        };
+        Self {
+            peers: Peers::new(&listen.trusted_proxy),
+            keyring,
+            hosts: listen.hosts.clone(),
+            any_host: listen.public,
+            lockout: Lockout::default(),
+        }
+    }
+
+    /// Is a key asked at all?
+    pub const fn is_public(&self) -> bool {
+        self.keyring.is_none()
+    }
+
+    /// The client's address behind a peer.
+    pub fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<IpAddr>, PeerError> {
+        self.peers.client(peer.ip(), headers)
+    }
+
+    /// May this peer open more connections than others?
+    pub fn is_exempt(&self, peer: IpAddr) -> bool {
+        self.peers.is_exempt(peer)
+    }
+
+    /// In public mode: is the Host one of ours? (DNS rebinding, trust.md B05.)
+    pub fn host(&self, headers: &HeaderMap) -> Result<(), IdentifyError> {
+        if !self.is_public() || self.any_host {
+            return Ok(());
+        }
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+        });
+        let bare = name.trim_matches(['[', ']']);
+        let loopback = bare.eq_ignore_ascii_case("localhost")
+            || bare.to_ascii_lowercase().ends_with(".localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let ours = self.hosts.iter().any(|own| own.eq_ignore_ascii_case(bare) || own.eq_ignore_ascii_case(host));
+        if loopback || ours { Ok(()) } else { Err(IdentifyError::Host) }
+    }
+
+    /// Who is calling, and may they do this?
+    pub fn identify(
+        &self,
+        address: Option<IpAddr>,
+        headers: &HeaderMap,
+        scope: Scope,
+    ) -> Result<Caller, IdentifyError> {
+        let Some(keyring) = &self.keyring else {
+            // Public mode: what everybody may do; a key that came anyway is ignored.
+            return if Scopes::USE.allow(scope) {
+                Ok(Caller { address, key: None })
+            } else {
+                Err(IdentifyError::Scope(scope))
+            };
+        };
+        let presented = match credential(headers) {
+            Ok(Credential::None) => return Err(IdentifyError::Missing),
+            Ok(Credential::Key(key)) => key,
+            Err(message) => return Err(IdentifyError::Credential(message)),
+        };
+        let now = clock::now();
+        let verdict = self.lockout.verdict(address, now);
+        if let Verdict::Locked { seconds, may_try: false } = verdict
+            && !keyring.find(presented).is_some_and(|key| key.strong)
+        {
+            return Err(IdentifyError::LockedOut { seconds });
+        }
+        let Some(key) = keyring.find(presented) else {
+            self.lockout.failed(address, now);
+            return Err(match verdict {
+                Verdict::Locked { seconds, .. } => IdentifyError::LockedOut { seconds },
+                Verdict::Open => IdentifyError::Wrong,
+            });
+        };
+        if !key.scopes.allow(scope) {
+            return Err(IdentifyError::Scope(scope));
+        }
+        Ok(Caller { address, key: Some(Arc::clone(key)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Origins, TrustedProxy};
+    use std::net::Ipv4Addr;
+
+    fn stage(keys: &Keys) -> Identify {
+        let listen = Listen {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            origins: Origins::Only(vec![]),
+            hosts: vec!["gate.example".into()],
+            public: false,
+            trusted_proxy: TrustedProxy::None,
+            max_connections: None,
+            max_per_address: None,
+        };
+        Identify::new(keys, None, &listen)
+    }
+
+    fn bearer(key: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
+        headers
+    }
+
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    const THERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
+
+    #[test]
+    fn guessing_locks_the_address_and_not_the_key() {
+        let stage = stage(&Keys::Given(vec!["short".into(), "a-key-of-more-than-twenty-characters".into()]));
+        let ask = |address, key| stage.identify(address, &bearer(key), Scope::Inference).map(|_| ());
+        for _ in 0..10 {
+            assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong));
+        }
+        assert!(matches!(ask(HERE, "guess"), Err(IdentifyError::LockedOut { .. })));
+        assert!(matches!(ask(HERE, "short"), Err(IdentifyError::LockedOut { .. })), "tried once this second already");
+        assert_eq!(ask(HERE, "a-key-of-more-than-twenty-characters"), Ok(()), "cannot have been guessed");
+        assert_eq!(ask(THERE, "short"), Ok(()), "another address is not concerned");
+        assert_eq!(stage.identify(HERE, &HeaderMap::new(), Scope::Read).unwrap_err(), IdentifyError::Missing);
+    }
+
+    #[test]
+    fn scopes_hold() {
+        let stage = stage(&Keys::Given(vec!["k".into()]));
+        let ask = |scope| stage.identify(HERE, &bearer("k"), scope).map(|_| ());
+        assert_eq!(ask(Scope::Read), Ok(()));
+        assert_eq!(ask(Scope::Admin), Err(IdentifyError::Scope(Scope::Admin)));
+    }
+
+    #[test]
+    fn public_mode_serves_loopback_names_and_its_own() {
+        let stage = stage(&Keys::Public);
+        let ask = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().unwrap());
+            stage.host(&headers)
+        };
+        for host in ["localhost", "127.0.0.1:8000", "[::1]:8000", "app.localhost:1", "gate.example", "GATE.example:443"] {
+            assert_eq!(ask(host), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"] {
+            assert_eq!(ask(host), Err(IdentifyError::Host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The accept loop: caps in all and per address, back-off when descriptors run out, and a drain with a deadline.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::clock::{Sweeper, TICK};
+use super::connection::{self, Handler};
+
+/// A running stop gives what streams this long: below the usual 30 s kill of a container runtime.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// How many connections are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// In all.
+    pub max_connections: usize,
+    /// Per client address, IPv6 by /64; `None`: no bound.
+    pub max_per_address: Option<usize>,
+}
+
+/// The running listener.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where it listens, the port that the system chose included.
+    pub address: SocketAddr,
+}
+
+/// Accepts until `stop` is done, then drains: running answers end by themselves, or with an error line after [`DRAIN`], or at
+/// once when `hurry` is done.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    settings: Settings,
+    handler: Arc<H>,
+    stop: impl Future<Output = ()>,
+    hurry: impl Future<Output = ()>,
+) {
+    let shared = Arc::new(Shared {
+        sweeper: Sweeper::default(),
+        addresses: Mutex::new(HashMap::new()),
+        slots: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
+        all: settings.max_connections.min(Semaphore::MAX_PERMITS),
+        closed: Notify::new(),
+    });
+    let accepting = accept_all(&listener, settings, &shared, &handler);
+    let sweeping = async {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            shared.sweeper.sweep();
+        }
+    };
+    let (mut sweeping, mut stop) = (std::pin::pin!(sweeping), std::pin::pin!(stop));
+    tokio::select! {
+        () = accepting => {}
+        () = &mut sweeping => {}
+        () = &mut stop => {}
+    }
+    drop(listener);
+    tokio::select! {
+        () = drain(&shared, hurry) => {}
+        () = sweeping => {}
+    }
+}
+
+struct Shared {
+    sweeper: Sweeper,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    slots: Arc<Semaphore>,
+    all: usize,
+    closed: Notify,
+}
+
+async fn accept_all<H: Handler>(
+    listener: &TcpListener,
+    settings: Settings,
+    shared: &Arc<Shared>,
+    handler: &Arc<H>,
+) {
+    loop {
+        // The permit first: beyond the cap, callers wait in the kernel's backlog.
+        let Ok(permit) = Arc::clone(&shared.slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(stream, peer, permit, settings, shared, handler),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                tracing::warn!(error = %error.kind(), "cannot accept connections for the moment");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Errors of one connection that was gone before it was accepted.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn admit<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    settings: Settings,
+    shared: &Arc<Shared>,
+    handler: &Arc<H>,
+) {
+    let address = group(peer.ip());
+    let mut place = Place { shared: Arc::clone(shared), address: None, permit: Some(permit) };
+    if let Some(most) = settings.max_per_address
+        && !handler.is_exempt(peer.ip())
+    {
+        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = addresses.entry(address).or_insert(0);
+        if *open >= most {
+            tracing::debug!(client = %address, "refused: too many connections from one address");
+            return;
+        }
+        *open += 1;
+        place.address = Some(address);
+    }
+    let _unsupported = stream.set_nodelay(true);
+    let (clock, handler) = (shared.sweeper.clock(), Arc::clone(handler));
+    tokio::spawn(async move {
+        connection::run(stream, peer, clock, handler).await;
+        drop(place);
+    });
+}
+
+/// A client owns at least a /64 of IPv6.
+fn group(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// A connection's place in the counts, given back when it ends.
+struct Place {
+    shared: Arc<Shared>,
+    address: Option<IpAddr>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(open) = addresses.get_mut(&address) {
+                *open -= 1;
+                if *open == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+        drop(self.permit.take());
+        self.shared.closed.notify_waiters();
+    }
+}
+
+impl Shared {
+    fn open(&self) -> usize {
+        self.all - self.slots.available_permits()
+    }
+
+    async fn all_closed(&self) {
+        loop {
+            let closed = self.closed.notified();
+            if self.open() == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+}
+
+async fn drain(shared: &Shared, hurry: impl Future<Output = ()>) {
+    shared.sweeper.drain();
+    if shared.open() > 0 {
+        tracing::info!(connections = shared.open(), "stopping; waiting for running answers");
+    }
+    tokio::select! {
+        () = shared.all_closed() => return,
+        () = hurry => {}
+        () = tokio::time::sleep(DRAIN) => {}
+    }
+    shared.sweeper.cut();
+    tracing::warn!(connections = shared.open(), "ending what still runs");
+    let _ended = tokio::time::timeout(Duration::from_secs(1), shared.all_closed()).await;
+}

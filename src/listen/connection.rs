@@ -1,0 +1,112 @@
+//! One connection: hyper under guard, its deadlines, and a proper end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::clock::{self, Clock};
+use super::guard::{Guarded, HEAD_TIME};
+use super::head::Reject;
+use super::state::ConnState;
+
+/// What answers requests, and hears of connections that never made one.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static;
+
+    /// Answers one request. Dropped when the caller leaves.
+    fn answer(
+        self: Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// A connection was refused before it became a request; returns the whole answer to write.
+    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;
+
+    /// May this peer open more connections than others?
+    fn is_exempt(&self, peer: IpAddr) -> bool;
+}
+
+/// Serves one connection to its end.
+pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
+    let state = ConnState::new(Arc::clone(&clock), clock::after(clock::now(), Some(HEAD_TIME)));
+    let guarded = Guarded::new(stream, Arc::clone(&state));
+    let service = {
+        let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
+        service_fn(move |request| {
+            let answer = Arc::clone(&handler).answer(Arc::clone(&state), peer, request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        })
+    };
+    // Deadlines are ours (`read_by`, `write_by`); hyper's own header timeout would arm a timer per request.
+    let mut conn = http1::Builder::new()
+        .half_close(false)
+        .keep_alive(true)
+        .pipeline_flush(false)
+        .max_buf_size(64 << 10)
+        .serve_connection(guarded, service);
+    let mut draining = false;
+    let late = poll_fn(|cx| {
+        clock.begin(cx.waker());
+        if clock.draining() && !draining {
+            draining = true;
+            pin!(&mut conn).graceful_shutdown();
+        }
+        if conn.poll_without_shutdown(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        if clock.passed(state.read_by()) {
+            return Poll::Ready(true);
+        }
+        Poll::Pending
+    });
+    let late = late.await;
+    let parts = conn.into_parts();
+    close(parts.io, late, peer, &*handler).await;
+}
+
+/// Ends a connection: with an answer where it was refused, and without a reset that would swallow the answer.
+async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, handler: &H) {
+    let slow = Reject { status: StatusCode::REQUEST_TIMEOUT, reason: "the request did not arrive in time" };
+    let reject = guarded.rejected().or_else(|| (late && guarded.is_inside_request()).then_some(slow));
+    if let Some(reject) = reject {
+        let answer = handler.rejected(peer, reject);
+        if !guarded.answering() {
+            let writing = guarded.io.write_all(&answer);
+            let _ended = tokio::time::timeout(Duration::from_secs(1), writing).await;
+        }
+    }
+    if reject.is_some() || guarded.is_inside_request() {
+        linger(&mut guarded.io).await;
+    }
+}
+
+/// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away.
+async fn linger(io: &mut TcpStream) {
+    let _closed = io.shutdown().await;
+    let reading = async {
+        let mut sink = [0; 4096];
+        let mut left: usize = 1 << 20;
+        while let Ok(n @ 1..) = io.read(&mut sink).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ended = tokio::time::timeout(Duration::from_secs(1), reading).await;
+}

@@ -1,0 +1,224 @@
+//! The socket as hyper sees it: judged bytes only, with the moments that the deadlines need.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::net::TcpStream;
+
+use super::clock::{self, Millis, NEVER};
+use super::head::Reject;
+use super::scan::{Scanner, Step};
+use super::state::ConnState;
+
+/// From the first byte of a head to its last.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A body gets this long, and a second more for every KiB that came.
+const BODY_TIME: Duration = Duration::from_secs(10);
+const BODY_MOST: Duration = Duration::from_secs(600);
+/// A caller that takes nothing for so long is gone, whatever its socket says.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+const SCRATCH: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// A caller's socket under guard.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    pub(super) io: TcpStream,
+    state: Arc<ConnState>,
+    scanner: Scanner,
+    /// Judged bytes that did not fit hyper's buffer.
+    ready: Vec<u8>,
+    given: usize,
+    body_since: Millis,
+    body_bytes: u64,
+    stalled_since: Millis,
+    answering: bool,
+    reject: Option<Reject>,
+}
+
+impl Guarded {
+    pub(super) fn new(io: TcpStream, state: Arc<ConnState>) -> Self {
+        Self {
+            io,
+            state,
+            scanner: Scanner::default(),
+            ready: Vec::new(),
+            given: 0,
+            body_since: NEVER,
+            body_bytes: 0,
+            stalled_since: NEVER,
+            answering: false,
+            reject: None,
+        }
+    }
+
+    /// Why the connection must end, if the bytes on it say so.
+    pub(super) const fn rejected(&self) -> Option<Reject> {
+        self.reject
+    }
+
+    /// Did an answer to the present request begin to go out?
+    pub(super) const fn answering(&self) -> bool {
+        self.answering
+    }
+
+    /// Has a request begun that is not whole?
+    pub(super) fn is_inside_request(&self) -> bool {
+        self.scanner.is_inside()
+    }
+
+    /// When writing must have made progress.
+    pub(super) fn write_by(&self) -> Millis {
+        if self.stalled_since == NEVER { NEVER } else { clock::after(self.stalled_since, Some(WRITE_STALL)) }
+    }
+
+    fn hand_out(&mut self, cursor: &mut ReadBufCursor<'_>) {
+        let rest = self.ready.get(self.given..).unwrap_or_default();
+        let n = rest.len().min(cursor.remaining());
+        cursor.put_slice(rest.get(..n).unwrap_or_default());
+        self.given += n;
+        if self.given == self.ready.len() {
+            self.ready = Vec::new();
+            self.given = 0;
+        }
+    }
+
+    /// Judges what was read; `true` when hyper got something.
+    fn take(&mut self, bytes: &[u8], cursor: &mut ReadBufCursor<'_>) -> io::Result<bool> {
+        if !self.state.is_busy() {
+            self.scanner.next_request();
+        }
+        if !self.scanner.is_inside() {
+            self.answering = false;
+            self.state.set_read_by(clock::after(clock::now(), Some(HEAD_TIME)));
+            (self.body_since, self.body_bytes) = (NEVER, 0);
+        }
+        let step = self.scanner.feed(bytes).map_err(|reject| {
+            self.reject = Some(reject);
+            io::Error::new(io::ErrorKind::InvalidData, reject.reason)
+        })?;
+        let Step::Pass { from, whole } = step else { return Ok(false) };
+        if whole {
+            self.state.set_busy();
+        } else if self.scanner.in_body() {
+            self.extend_body_time(bytes.len());
+        }
+        self.ready = self.scanner.take_held();
+        let fresh = bytes.get(from..).unwrap_or_default();
+        if self.ready.is_empty() && fresh.len() <= cursor.remaining() {
+            cursor.put_slice(fresh);
+        } else {
+            self.ready.extend_from_slice(fresh);
+            self.hand_out(cursor);
+        }
+        Ok(true)
+    }
+
+    fn extend_body_time(&mut self, n: usize) {
+        if self.body_since == NEVER {
+            self.body_since = clock::now();
+        }
+        self.body_bytes += n as u64;
+        let earned = BODY_TIME + Duration::from_secs(self.body_bytes >> 10);
+        self.state.set_read_by(clock::after(self.body_since, Some(earned.min(BODY_MOST))));
+    }
+
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending if self.stalled_since == NEVER => self.stalled_since = clock::now(),
+            Poll::Pending => {}
+            Poll::Ready(_) => {
+                self.stalled_since = NEVER;
+                self.answering = true;
+            }
+        }
+    }
+
+    fn write_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let result = loop {
+            match write(&self.io) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.io.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                        Poll::Pending => break Poll::Pending,
+                    }
+                }
+                other => break Poll::Ready(other),
+            }
+        };
+        self.wrote(&result);
+        result
+    }
+}
+
+impl Read for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.given < this.ready.len() {
+            this.hand_out(&mut cursor);
+            return Poll::Ready(Ok(()));
+        }
+        if cursor.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let got = BUFFER.with_borrow_mut(|buffer| match this.io.try_read(buffer) {
+                Ok(n) => {
+                    let bytes = buffer.get(..n).unwrap_or_default();
+                    if bytes.is_empty() { Ok(true) } else { this.take(bytes, &mut cursor) }
+                }
+                Err(error) => Err(error),
+            });
+            match got {
+                // End of stream reads as nothing; hyper takes it from there.
+                Ok(true) => return Poll::Ready(Ok(())),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(this.io.poll_read_ready(cx))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Write for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write_ready(cx, |io| io.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write_ready(cx, |io| io.try_write_vectored(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut self.io), cx)
+    }
+}

@@ -1,0 +1,62 @@
+//! What the guard, the service and the connection's task tell each other about one connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::clock::{self, Clock, Millis, NEVER};
+
+/// A connection without a request may stay this long: longer than the 90 s that cloudflared keeps its own pool.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// Shared state of one connection.
+#[derive(Debug)]
+pub struct ConnState {
+    /// The clock of its task.
+    pub clock: Arc<Clock>,
+    /// Is a whole request with us that was not yet answered to its end?
+    busy: AtomicBool,
+    /// Until when the next step of reading must have happened.
+    read_by: AtomicU64,
+}
+
+impl ConnState {
+    pub(super) fn new(clock: Arc<Clock>, read_by: Millis) -> Arc<Self> {
+        Arc::new(Self { clock, busy: AtomicBool::new(false), read_by: AtomicU64::new(read_by) })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_busy(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+        self.read_by.store(NEVER, Ordering::Relaxed);
+    }
+
+    pub(super) fn read_by(&self) -> Millis {
+        self.read_by.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_read_by(&self, at: Millis) {
+        self.read_by.store(at, Ordering::Relaxed);
+    }
+}
+
+/// Rides in the response body: when it goes, the connection may take another request.
+#[derive(Debug)]
+pub struct InFlight(Arc<ConnState>);
+
+impl InFlight {
+    /// For the answer of the request that this connection brought.
+    pub const fn new(state: Arc<ConnState>) -> Self {
+        Self(state)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Relaxed);
+        self.0.set_read_by(clock::after(clock::now(), Some(IDLE)));
+    }
+}
