@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -72,6 +72,17 @@ impl Clock {
     pub fn cut(&self) -> bool {
         self.phase.cut.load(Ordering::Relaxed)
     }
+}
+
+/// Waits for `work` until `at`; `None` when the moment came first. Must run in the clock's own task.
+pub async fn until<F: Future>(clock: &Clock, at: Millis, work: F) -> Option<F::Output> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if clock.passed(at) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 #[derive(Debug, Default)]

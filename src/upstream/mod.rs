@@ -1,0 +1,174 @@
+//! The HTTP/1.1 client for the upstream: connections, head, framing.
+//!
+//! Takes a rebuilt request; promises the answer's head and a body that is read from the socket by whoever polls it (nothing
+//! is spawned, so dropping it closes the connection and Ollama stops). Refuses every framing that two readers could read
+//! differently (RFC 9112 section 6.3; trust.md group L): a hostile upstream gets a 502, never another caller's answer.
+
+mod body;
+mod chunked;
+mod head;
+mod pool;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+pub use body::{Body, BodyError, Piece};
+pub use head::Head;
+use head::Found;
+use pool::Pool;
+
+use crate::config::UpstreamUrl;
+use crate::listen::clock::{self, Clock, Millis};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Nothing listens there, or the name has no address.
+    #[error("cannot connect: {}", .0.kind())]
+    Connect(io::Error),
+    /// Connecting took too long.
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    /// No whole head in time.
+    #[error("no answer in time")]
+    FirstByteTimeout,
+    /// It hung up instead of answering.
+    #[error("it closed the connection without an answer")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke: {}", .0.kind())]
+    Io(io::Error),
+    /// It answered, in a way that is not to be trusted.
+    #[error("its answer breaks HTTP: {0}")]
+    Protocol(&'static str),
+}
+
+/// What to send. The path is a constant of ours, the body was rebuilt.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Without the upstream's prefix.
+    pub path: &'static str,
+    /// The media type that we expect.
+    pub accept: &'static str,
+    /// JSON, or nothing for GET.
+    pub body: &'a [u8],
+}
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and type.
+    pub head: Head,
+    /// To be read.
+    pub body: Body,
+}
+
+/// One upstream.
+#[derive(Debug)]
+pub struct Client {
+    url: UpstreamUrl,
+    connect: Option<std::time::Duration>,
+    pool: Pool,
+}
+
+impl Client {
+    /// For this upstream.
+    pub fn new(url: UpstreamUrl, connect: Option<std::time::Duration>) -> Arc<Self> {
+        Arc::new(Self { url, connect, pool: Pool::default() })
+    }
+
+    /// Sends a request and reads the head of its answer, until `by`.
+    ///
+    /// A pooled connection may have been closed by the other side at the very moment it was taken: it is tried again once on
+    /// a new connection, if not a byte had come back.
+    pub async fn send(
+        self: &Arc<Self>,
+        clock: &Clock,
+        by: Millis,
+        request: Outgoing<'_>,
+    ) -> Result<Answer, UpstreamError> {
+        let wire = self.wire(request);
+        if let Some(stream) = self.pool.take() {
+            match self.exchange(stream, clock, by, &wire).await {
+                Err(UpstreamError::Closed | UpstreamError::Io(_)) => {}
+                other => return other,
+            }
+        }
+        let stream = self.connect(clock, by).await?;
+        self.exchange(stream, clock, by, &wire).await
+    }
+
+    async fn exchange(
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        clock: &Clock,
+        by: Millis,
+        wire: &[u8],
+    ) -> Result<Answer, UpstreamError> {
+        let talk = async {
+            let sent = write_all(&mut stream, wire).await;
+            match head::read(&mut stream).await {
+                // An upstream that answers early and hangs up has still answered; otherwise the failed write is the reason.
+                Err(UpstreamError::Closed) if sent.is_err() => Err(sent.map_or_else(UpstreamError::Io, |()| UpstreamError::Closed)),
+                other => other,
+            }
+        };
+        let Found { head, framing, rest, keep } =
+            clock::until(clock, by, talk).await.ok_or(UpstreamError::FirstByteTimeout)??;
+        Ok(Answer { head, body: Body::new(stream, framing, rest, keep.then(|| Arc::clone(self))) })
+    }
+
+    async fn connect(&self, clock: &Clock, by: Millis) -> Result<TcpStream, UpstreamError> {
+        let at = clock::after(clock::now(), self.connect).min(by);
+        let connecting = async {
+            // Every address of the name in turn: `localhost` may be ::1 first while Ollama has 127.0.0.1 only.
+            let stream = TcpStream::connect((self.url.host.as_str(), self.url.port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        match clock::until(clock, at, connecting).await {
+            None => Err(UpstreamError::ConnectTimeout),
+            Some(result) => result.map_err(UpstreamError::Connect),
+        }
+    }
+
+    fn wire(&self, request: Outgoing<'_>) -> Vec<u8> {
+        use std::io::Write;
+        let mut wire = Vec::with_capacity(request.body.len() + 256);
+        // Writing to a vector cannot fail.
+        let _written = write!(
+            wire,
+            "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portcullis/{}\r\nAccept: {}\r\nAccept-Encoding: identity\r\n",
+            request.method,
+            self.url.prefix,
+            request.path,
+            self.pool.authority(|| self.url.authority()),
+            env!("CARGO_PKG_VERSION"),
+            request.accept,
+        );
+        if request.method == "GET" {
+            wire.extend_from_slice(b"\r\n");
+        } else {
+            let _written =
+                write!(wire, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", request.body.len());
+            wire.extend_from_slice(request.body);
+        }
+        wire
+    }
+}
+
+async fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
