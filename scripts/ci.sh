@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# make ci: make test and the lints. Stops at the first failure; what could not be run is named at the end.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+begun=$SECONDS
+deny_limit=${DENY_INSTALL_SECONDS:-360}
+tools=$target/tools
+PATH=$tools/bin:$PATH
+scripts/ensure.sh rust cc engine python node lint
+
+# cargo-deny builds beside the tests, at the lowest priority.
+deny_pid=
+if ! command -v cargo-deny >/dev/null 2>&1; then
+  mkdir -p "$tools"
+  say "installing cargo-deny in the background (at most $deny_limit s beside the tests)"
+  CARGO_TARGET_DIR=$tools/build setsid nice -n 19 timeout "$deny_limit" \
+    cargo install --locked --debug --quiet --root "$tools" cargo-deny >"$tools/cargo-deny.log" 2>&1 &
+  deny_pid=$!
+fi
+end_background() {
+  if [ -n "$deny_pid" ]; then kill -- "-$deny_pid" 2>/dev/null || true; fi
+}
+trap end_background EXIT
+
+format() { cargo fmt --all --check; }
+clippy_gateway() { cargo clippy --quiet --workspace --exclude portcullis-engine --all-targets -- -D warnings; }
+# In the release profile: llama.cpp is built once, not twice.
+clippy_engine() { cargo clippy --quiet --release -p portcullis-engine --all-targets -- -D warnings; }
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace --exclude portcullis-engine; }
+shell() { git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck -x; }
+
+acceptance() {
+  local free=(--env PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE=0 --env PORTCULLIS_LIMITS_CONCURRENT=0)
+  python3 ../shared/acceptance/check.py --start "$target/release/portcullis serve" --port 18000 \
+    "${free[@]}" --without "*v1*"
+}
+
+# The advisories are a git repository elsewhere; without it the rest is still checked.
+deny() {
+  cargo deny --workspace check licenses bans sources
+}
+advisories() {
+  timeout 120 cargo deny --workspace check advisories >"$tools/advisories.log" 2>&1
+}
+
+stage "format" format
+stage "make test" scripts/test.sh
+if [ -d ../shared/acceptance ]; then
+  stage "acceptance" acceptance
+else
+  skipped "acceptance" "../shared/acceptance is not here"
+fi
+stage "clippy" clippy_gateway
+stage "clippy of the engine" clippy_engine
+stage "documentation" docs
+if command -v shellcheck >/dev/null 2>&1; then
+  stage "shellcheck" shell
+else
+  skipped "shellcheck" "not installed"
+fi
+
+if [ -n "$deny_pid" ]; then
+  wait "$deny_pid" || say "cargo install cargo-deny ended with an error: $(tail -n 1 "$tools/cargo-deny.log")"
+  deny_pid=
+fi
+if command -v cargo-deny >/dev/null 2>&1; then
+  stage "cargo deny: licences, bans, sources" deny
+  mkdir -p "$tools"
+  if advisories; then
+    done_stages+=("ok      cargo deny: advisories")
+  elif grep -q "failed to fetch advisory database" "$tools/advisories.log"; then
+    skipped "cargo deny: advisories" "the advisory database cannot be fetched from here"
+  else
+    cat "$tools/advisories.log" >&2
+    summary
+    die 1 "FAILED  cargo deny: advisories"
+  fi
+else
+  skipped "cargo deny" "cargo-deny could not be installed within $deny_limit s"
+fi
+
+summary
+say "ci passed after $((SECONDS - begun)) s"

@@ -1,0 +1,87 @@
+//! The body of every answer, and what lives exactly as long as it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::late::{self, Late};
+use super::relay::Relay;
+use crate::admit::Permit;
+use crate::listen::InFlight;
+
+/// Held until the last byte is gone or the caller has left.
+#[derive(Debug)]
+pub struct Held {
+    /// Frees the connection for its next request.
+    pub in_flight: InFlight,
+    /// Counts the request.
+    pub permit: Option<Permit>,
+}
+
+/// What hyper polls.
+pub enum ReplyBody {
+    /// Whole bytes.
+    Whole {
+        /// Until they are taken.
+        bytes: Bytes,
+        /// Dropped with the body.
+        held: Held,
+    },
+    /// Lines of the upstream.
+    Relay(Box<Relay>),
+    /// Heartbeats, until there is something to relay.
+    Late(Box<Late>),
+}
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole { .. } => "Whole",
+            Self::Relay(_) => "Relay",
+            Self::Late(_) => "Late",
+        })
+    }
+}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        loop {
+            let frame = match this {
+                Self::Whole { bytes, .. } if bytes.is_empty() => None,
+                Self::Whole { bytes, .. } => Some(std::mem::take(bytes)),
+                Self::Relay(relay) => std::task::ready!(relay.poll(cx)),
+                Self::Late(late) => match std::task::ready!(late.poll(cx)) {
+                    late::Next::Frame(frame) => frame,
+                    late::Next::Relay(relay) => {
+                        *this = Self::Relay(relay);
+                        continue;
+                    }
+                },
+            };
+            return Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole { bytes, .. } if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(_) | Self::Late(_) => SizeHint::default(),
+        }
+    }
+}
+

@@ -1,0 +1,143 @@
+//! Forward: send the call, bring the answer back.
+//!
+//! Takes a [`Target`] and a turn; promises either a whole answer, checked, or a stream whose head is out. Four clocks run:
+//! connect, first byte, silence, whole life. Nothing is spawned: the upstream connection lives in the future or the body that
+//! hyper polls, so a caller who leaves drops it, and the GPU stops.
+
+mod body;
+mod late;
+mod lines;
+mod relay;
+
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use crate::config;
+use crate::dialect::ollama::answer::{self, Line};
+use crate::listen::clock::{self, Clock, Millis};
+use crate::queue::{Slots, Turn};
+use crate::record::Tokens;
+use crate::respond::Failure;
+use crate::route::Target;
+use crate::upstream::{self, Outgoing, Piece};
+use crate::validate::Call;
+
+pub use body::{Held, ReplyBody};
+pub use late::{Late, Opening};
+pub use relay::{Relay, Stream};
+
+/// An upstream's error body is read no further than this.
+const MAX_ERROR: usize = 64 << 10;
+
+/// Clocks and bounds.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    first_byte: Option<std::time::Duration>,
+    idle: Option<std::time::Duration>,
+    total: Option<std::time::Duration>,
+    max_line: usize,
+    max_answer: usize,
+    /// Silence after which a heartbeat goes out.
+    pub heartbeat: Option<std::time::Duration>,
+}
+
+impl Rules {
+    /// From the configuration.
+    pub fn new(upstream: &config::Upstream, heartbeat: Option<std::time::Duration>) -> Arc<Self> {
+        Arc::new(Self {
+            first_byte: upstream.first_byte,
+            idle: upstream.idle,
+            total: upstream.total,
+            max_line: upstream.max_line,
+            max_answer: upstream.max_answer,
+            heartbeat,
+        })
+    }
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub enum Opened {
+    /// One whole object.
+    Whole {
+        /// Its bytes, as they came.
+        bytes: Vec<u8>,
+        /// Its counts.
+        tokens: Tokens,
+    },
+    /// Lines that are still coming.
+    Stream {
+        /// To be read.
+        body: upstream::Body,
+        /// Its slot.
+        turn: Turn,
+        /// When the answer must have ended.
+        total_by: Millis,
+    },
+}
+
+/// Waits for a turn, sends the call, and waits for the head of the answer; for all of it where it is not streamed.
+pub async fn open(
+    rules: Arc<Rules>,
+    slots: Arc<Slots>,
+    target: Target,
+    call: Arc<Call>,
+    clock: Arc<Clock>,
+) -> Result<Opened, Failure> {
+    let turn = slots.turn(&clock).await?;
+    let now = clock::now();
+    let total_by = clock::after(now, rules.total);
+    let by = clock::after(now, rules.first_byte).min(total_by);
+    let accept = if call.stream { "application/x-ndjson" } else { "application/json" };
+    let request = Outgoing { method: "POST", path: call.path, accept, body: &call.body };
+    let mut answer = target.client.send(&clock, by, request).await?;
+    if answer.head.status != 200 {
+        let status = answer.head.status;
+        let body = read_whole(&mut answer.body, &clock, by, MAX_ERROR).await.unwrap_or_default();
+        return Err(Failure::from_fault(answer::fault(status, &body, &call.model)));
+    }
+    match answer.head.media_type.as_str() {
+        "application/x-ndjson" if call.stream => Ok(Opened::Stream { body: answer.body, turn, total_by }),
+        // Loading and unloading answer with one object even on a stream.
+        "application/json" => {
+            let bytes = read_whole(&mut answer.body, &clock, by, rules.max_answer).await?;
+            whole(bytes)
+        }
+        _ => Err(Failure::bad_answer("an answer of an unexpected media type")),
+    }
+}
+
+fn whole(bytes: Vec<u8>) -> Result<Opened, Failure> {
+    match answer::judge(&bytes) {
+        Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default() }),
+        Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens }),
+        Line::Error(text) => {
+            Err(Failure::bad_answer(format!("an error in a whole answer: {}", crate::record::scrub(&text))))
+        }
+        Line::Broken => Err(Failure::bad_answer("a whole answer that is no JSON object")),
+    }
+}
+
+async fn read_whole(
+    body: &mut upstream::Body,
+    clock: &Clock,
+    by: Millis,
+    most: usize,
+) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let reading = std::future::poll_fn(|cx| {
+        loop {
+            match ready!(body.poll_piece(cx, &mut bytes)) {
+                Ok(Piece::Data) if bytes.len() <= most => {}
+                Ok(Piece::Data) => return Poll::Ready(Err(Failure::bad_answer("longer than upstream.max_answer"))),
+                Ok(Piece::End) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(Failure::bad_answer(error.to_string()))),
+            }
+        }
+    });
+    match clock::until(clock, by, reading).await {
+        None => Err(upstream::UpstreamError::FirstByteTimeout.into()),
+        Some(Err(failure)) => Err(failure),
+        Some(Ok(())) => Ok(bytes),
+    }
+}

@@ -1,0 +1,170 @@
+//! The relay: the upstream's lines, byte for byte, with backpressure, for as long as the caller takes them.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::lines::{Lines, Splitter};
+use super::{Held, Rules};
+use crate::dialect::ollama::answer;
+use crate::listen::clock::{self, Clock, Millis, NEVER};
+use crate::queue::Turn;
+use crate::record::{Ending, Record};
+use crate::respond::StreamFault;
+use crate::types::Side;
+use crate::upstream::{self, Piece};
+use crate::validate::Call;
+
+/// Behind the final object the upstream gets this long to end its body properly, so that its connection can serve again.
+const LINGER: Millis = 1_000;
+
+/// What a stream keeps while it runs, and what a waiting one will need.
+#[derive(Debug)]
+pub struct Stream {
+    pub(super) rules: Arc<Rules>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) call: Arc<Call>,
+    pub(super) record: Record,
+    pub(super) held: Held,
+    /// When the last byte went to the caller.
+    pub(super) sent: Millis,
+}
+
+impl Stream {
+    /// Of this call, from now on.
+    pub fn new(rules: Arc<Rules>, clock: Arc<Clock>, call: Arc<Call>, record: Record, held: Held) -> Self {
+        Self { rules, clock, call, record, held, sent: clock::now() }
+    }
+
+    /// Is a heartbeat due? Then this is it.
+    pub(super) fn heartbeat(&mut self) -> Option<Bytes> {
+        if !self.clock.passed(clock::after(self.sent, self.rules.heartbeat)) {
+            return None;
+        }
+        Some(self.send(answer::heartbeat(self.call.shape, &self.call.model)))
+    }
+
+    pub(super) fn send(&mut self, bytes: Vec<u8>) -> Bytes {
+        self.sent = clock::now();
+        self.record.bytes_out += bytes.len() as u64;
+        Bytes::from(bytes)
+    }
+
+    /// The last line of a stream that broke, behind what was whole.
+    pub(super) fn fail(&mut self, mut lines: Vec<u8>, side: Side, public: &str, detail: String, ending: Ending) -> Bytes {
+        lines.extend(answer::error_line(public));
+        self.record.fail(side, detail);
+        let bytes = self.send(lines);
+        self.record.end(ending);
+        bytes
+    }
+}
+
+/// A stream that flows.
+#[derive(Debug)]
+pub struct Relay {
+    stream: Stream,
+    /// `None`: it has ended.
+    body: Option<upstream::Body>,
+    _turn: Turn,
+    lines: Splitter,
+    heard: Millis,
+    total_by: Millis,
+    /// Until when the body must have ended behind its final object.
+    linger_by: Millis,
+}
+
+impl Relay {
+    /// Relays this body.
+    pub fn new(stream: Stream, body: upstream::Body, turn: Turn, total_by: Millis) -> Self {
+        let lines = Splitter::new(stream.rules.max_line);
+        let heard = clock::now();
+        Self { stream, body: Some(body), _turn: turn, lines, heard, total_by, linger_by: NEVER }
+    }
+
+    /// The next lines; `None` at the end.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            if self.stream.clock.cut() && self.linger_by == NEVER {
+                return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Stopping)));
+            }
+            let mut fresh = Vec::new();
+            match body.poll_piece(cx, &mut fresh) {
+                Poll::Pending => return self.silent(),
+                Poll::Ready(Ok(Piece::Data)) => {
+                    if let Some(frame) = self.take(fresh) {
+                        return Poll::Ready(Some(frame));
+                    }
+                }
+                Poll::Ready(Ok(Piece::End)) => return Poll::Ready(self.ended("it ended without its final object")),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.ended(&error.to_string())),
+            }
+        }
+    }
+
+    fn take(&mut self, fresh: Vec<u8>) -> Option<Bytes> {
+        if self.linger_by != NEVER {
+            // Behind the final object nothing is passed on.
+            return None;
+        }
+        self.heard = clock::now();
+        match self.lines.push(fresh) {
+            Lines::None => None,
+            Lines::Some(lines) => Some(self.stream.send(lines)),
+            Lines::Done(lines, tokens) => {
+                self.stream.record.tokens = tokens;
+                self.linger_by = self.heard + LINGER;
+                Some(self.stream.send(lines))
+            }
+            Lines::Fault(lines, fault) => Some(self.break_off(lines, &fault)),
+        }
+    }
+
+    fn silent(&mut self) -> Poll<Option<Bytes>> {
+        let clock = &self.stream.clock;
+        if clock.passed(self.linger_by) {
+            return Poll::Ready(self.ended(""));
+        }
+        if clock.passed(self.total_by) {
+            return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Clock("upstream.total_timeout"))));
+        }
+        if clock.passed(clock::after(self.heard, self.stream.rules.idle)) {
+            return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Clock("upstream.idle_timeout"))));
+        }
+        if self.linger_by == NEVER
+            && let Some(frame) = self.stream.heartbeat()
+        {
+            return Poll::Ready(Some(frame));
+        }
+        Poll::Pending
+    }
+
+    /// The body is over: properly, if its final object came.
+    fn ended(&mut self, why: &str) -> Option<Bytes> {
+        if self.linger_by != NEVER {
+            self.body = None;
+            self.stream.record.end(Ending::Done);
+            return None;
+        }
+        match self.lines.finish() {
+            Lines::Done(lines, tokens) => {
+                self.body = None;
+                self.stream.record.tokens = tokens;
+                let frame = self.stream.send(lines);
+                self.stream.record.end(Ending::Done);
+                Some(frame)
+            }
+            Lines::Fault(lines, fault) => Some(self.break_off(lines, &fault)),
+            Lines::None | Lines::Some(_) => Some(self.break_off(Vec::new(), &StreamFault::Broken(why.to_owned()))),
+        }
+    }
+
+    /// Ends with one error line, and closes the upstream connection.
+    fn break_off(&mut self, lines: Vec<u8>, fault: &StreamFault) -> Bytes {
+        self.body = None;
+        let side = if *fault == StreamFault::Stopping { Side::Gateway } else { Side::Upstream };
+        self.stream.fail(lines, side, fault.public(), fault.detail(), fault.ending())
+    }
+}

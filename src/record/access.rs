@@ -1,0 +1,105 @@
+//! Access lines: gathered per thread, written to stderr by a thread that ticks.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(50);
+/// Where stderr takes nothing, lines beyond this are counted and not kept.
+const MOST: usize = 4 << 20;
+const SHARDS: usize = 16;
+
+/// The buffers and their writer.
+#[derive(Debug)]
+pub struct AccessLog {
+    json: bool,
+    level: tracing::Level,
+    shards: Vec<Mutex<Vec<u8>>>,
+    lost: AtomicU64,
+    stopped: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl AccessLog {
+    /// Text or JSON, at this level.
+    pub fn new(json: bool, level: tracing::Level) -> Arc<Self> {
+        Arc::new(Self {
+            json,
+            level,
+            shards: (0..SHARDS).map(|_| Mutex::new(Vec::new())).collect(),
+            lost: AtomicU64::new(0),
+            stopped: Mutex::new(false),
+            wake: Condvar::new(),
+        })
+    }
+
+    /// Are lines of good requests written?
+    pub fn info(&self) -> bool {
+        self.level >= tracing::Level::INFO
+    }
+
+    /// Are lines of failed requests?
+    pub fn warn(&self) -> bool {
+        self.level >= tracing::Level::WARN
+    }
+
+    /// Appends a line to this thread's buffer.
+    pub(super) fn write(&self, line: impl FnOnce(bool, &mut Vec<u8>)) {
+        let Some(shard) = self.shards.get(shard_of_thread()) else { return };
+        let mut buffer = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.len() > MOST {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        line(self.json, &mut buffer);
+    }
+
+    /// Writes until [`AccessLog::stop`]; runs in a thread of its own, so that a stalled stderr stalls nobody.
+    pub fn run(&self) {
+        let mut buffer = Vec::new();
+        loop {
+            let stopped = {
+                let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                *self.wake.wait_timeout(stopped, TICK).unwrap_or_else(PoisonError::into_inner).0
+            };
+            self.flush(&mut buffer);
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Asks the writer to write what is left and to end.
+    pub fn stop(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_all();
+    }
+
+    fn flush(&self, buffer: &mut Vec<u8>) {
+        for shard in &self.shards {
+            {
+                let mut lines = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.is_empty() {
+                    continue;
+                }
+                std::mem::swap(&mut *lines, buffer);
+            }
+            // Nobody is left to be told when stderr is gone.
+            let _gone = std::io::stderr().write_all(buffer);
+            buffer.clear();
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lines = lost, "access lines were lost: stderr did not take them in time");
+        }
+    }
+}
+
+fn shard_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    SHARD.with(|shard| *shard)
+}

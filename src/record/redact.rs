@@ -1,0 +1,90 @@
+//! What must not be written down or sent out: control bytes in log fields; addresses, URLs and paths in upstream texts.
+
+use std::fmt::{self, Write};
+
+/// A text as one field of one line: quotes, backslashes and every control or invisible character escaped.
+pub fn escape(text: &str) -> Escaped<'_> {
+    Escaped(text)
+}
+
+/// See [`escape`].
+#[derive(Debug)]
+pub struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+            return f.write_str(self.0);
+        }
+        for c in self.0.chars() {
+            match c {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if c.is_control() || is_invisible(c) => {
+                    let mut units = [0; 2];
+                    for unit in c.encode_utf16(&mut units) {
+                        write!(f, "\\u{unit:04x}")?;
+                    }
+                }
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Line separators, bidirectional overrides, zero-width and tag characters.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+/// An upstream's words without what tells about its machine: words that hold a slash, a backslash, a digest, an address or a
+/// port become `…`; cut at 200 bytes.
+pub fn scrub(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_whitespace() {
+        if out.len() + word.len() > 200 {
+            out.push_str(" …");
+            break;
+        }
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(if tells(word) { "…" } else { word });
+    }
+    out.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect()
+}
+
+fn tells(word: &str) -> bool {
+    let digits_and_dots = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let address = digits_and_dots.split(':').next().is_some_and(|w| {
+        w.matches('.').count() >= 1 && w.chars().any(|c| c.is_ascii_digit()) || w == "localhost"
+    });
+    word.contains(['/', '\\', '@', '`', '{', '}', '=']) || word.contains("sha256") || word.contains("::") || address
+        || word.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrubbed_words_tell_nothing() {
+        let text = "open /usr/share/ollama/x: no such file; see http://10.1.2.3:8080/t?token=a at 127.0.0.1:11434 sha256-6a07";
+        let clean = scrub(text);
+        for secret in ["/usr", "10.1.2.3", "token", "11434", "sha256"] {
+            assert!(!clean.contains(secret), "{clean}");
+        }
+        assert!(clean.contains("no such file"));
+        assert!(scrub(&"word ".repeat(1000)).len() < 300);
+    }
+
+    #[test]
+    fn one_field_stays_one_field() {
+        assert_eq!(escape("a\"\n\u{1b}\u{202e}\u{2028}é").to_string(), "a\\\"\\n\\u001b\\u202e\\u2028é");
+    }
+}

@@ -1,0 +1,277 @@
+//! The error table: every failure of every stage, its status, its words for the caller and its words for the log.
+
+use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+
+use crate::admit::{AdmitError, RateState};
+use crate::dialect::ollama::answer;
+use crate::endpoint::Refusal;
+use crate::identify::IdentifyError;
+use crate::queue::QueueError;
+use crate::record::Ending;
+use crate::route::RouteError;
+use crate::types::{Scope, Side};
+use crate::upstream::UpstreamError;
+use crate::validate::ValidateError;
+
+use super::head;
+
+/// A failure on its way to the caller.
+#[derive(Debug)]
+pub struct Failure {
+    /// For the caller.
+    pub status: StatusCode,
+    /// For the caller.
+    pub public: String,
+    /// For the log alone.
+    pub detail: String,
+    /// Whose fault.
+    pub side: Side,
+    /// How the record ends.
+    pub ending: Ending,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+    /// For 405.
+    allow: Option<&'static str>,
+    /// For 429.
+    rate: Option<RateState>,
+    /// The rest of the request was not read: the connection cannot go on.
+    close: bool,
+}
+
+impl Failure {
+    /// A refusal: the caller can mend it.
+    pub fn refused(status: StatusCode, public: impl Into<String>) -> Self {
+        let public = public.into();
+        Self {
+            status,
+            detail: public.clone(),
+            public,
+            side: Side::Client,
+            ending: Ending::Refused,
+            retry_after: None,
+            allow: None,
+            rate: None,
+            close: false,
+        }
+    }
+
+    fn upstream(status: StatusCode, public: impl Into<String>, detail: impl Into<String>) -> Self {
+        let ending = if status == StatusCode::GATEWAY_TIMEOUT { Ending::Timeout } else { Ending::Error };
+        Self { side: Side::Upstream, ending, detail: detail.into(), ..Self::refused(status, public) }
+    }
+
+    fn with(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+
+    /// The connection ends after this answer: the request was not read to its end.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    /// A panic or a broken promise of ours.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        let failure = Self::refused(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; the operator's log says why");
+        Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
+    }
+
+    /// A whole answer that cannot be passed on.
+    pub fn bad_answer(detail: impl Into<String>) -> Self {
+        Self::upstream(StatusCode::BAD_GATEWAY, "the model server gave no usable answer", detail)
+    }
+
+    /// The upstream's own refusal, in our words.
+    pub fn from_fault(fault: answer::Fault) -> Self {
+        let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let side = if status.is_client_error() { Side::Client } else { Side::Upstream };
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        Self { side, retry_after, ..Self::upstream(status, fault.public, fault.detail) }
+    }
+
+    /// The answer: Ollama's error shape, `{"error":"text"}` and nothing more.
+    pub fn response(&self) -> Response<Vec<u8>> {
+        let mut response = Response::new(answer::error_object(&self.public));
+        *response.status_mut() = self.status;
+        self.headers(response.headers_mut());
+        response
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        head::media_type(headers, head::JSON);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(rate) = self.rate {
+            head::rate(headers, rate);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OddPath => Self::refused(
+                StatusCode::BAD_REQUEST,
+                "the path holds an escape, an empty or dotted segment, or a byte that no path here has",
+            ),
+            Refusal::NotExposed => Self::refused(StatusCode::FORBIDDEN, "this route is not exposed by this gateway"),
+            Refusal::Unknown => Self::refused(StatusCode::NOT_FOUND, "there is nothing at this path"),
+            Refusal::Method(allow) => Self {
+                allow: Some(allow),
+                ..Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"))
+            },
+        }
+    }
+}
+
+impl From<IdentifyError> for Failure {
+    fn from(error: IdentifyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            // One answer for every key that is none: nothing tells how near a guess was.
+            IdentifyError::Missing | IdentifyError::Wrong => Self::refused(
+                StatusCode::UNAUTHORIZED,
+                "a valid API key is required: Authorization: Bearer <key>",
+            ),
+            IdentifyError::Credential(message) => Self::refused(StatusCode::BAD_REQUEST, message),
+            IdentifyError::Peer(_) => Self::refused(StatusCode::BAD_REQUEST, "the forwarded client address is malformed"),
+            IdentifyError::LockedOut { seconds } => Self {
+                retry_after: Some(seconds),
+                ..Self::refused(StatusCode::TOO_MANY_REQUESTS, "too many wrong keys from this address; try again later")
+            },
+            IdentifyError::Scope(Scope::Admin) => {
+                Self::refused(StatusCode::FORBIDDEN, "this route needs a key with the scope admin")
+            }
+            IdentifyError::Scope(scope) => {
+                Self::refused(StatusCode::FORBIDDEN, format!("this key lacks the scope {}", scope.name()))
+            }
+            IdentifyError::Host => Self::refused(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this host name is not served; the operator can list it in listen.hosts",
+            ),
+        }
+        .with(detail)
+    }
+}
+
+impl From<AdmitError> for Failure {
+    fn from(error: AdmitError) -> Self {
+        let public = match error {
+            AdmitError::Rate { .. } => format!("{error}; see Retry-After"),
+            AdmitError::Concurrent { .. } => format!("{error}; wait for one to end"),
+        };
+        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, public);
+        match error {
+            AdmitError::Rate { seconds, state } => Self { retry_after: Some(seconds), rate: Some(state), ..refused },
+            AdmitError::Concurrent { .. } => Self { retry_after: Some(1), ..refused },
+        }
+    }
+}
+
+impl From<ValidateError> for Failure {
+    fn from(error: ValidateError) -> Self {
+        let status = match error {
+            ValidateError::Json(_) | ValidateError::Field { .. } | ValidateError::ModelName(_) => StatusCode::BAD_REQUEST,
+            ValidateError::CloudModel | ValidateError::Unload => StatusCode::FORBIDDEN,
+        };
+        Self::refused(status, error.to_string())
+    }
+}
+
+impl From<RouteError> for Failure {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::UnknownModel(model) => Self::refused(StatusCode::NOT_FOUND, format!("model '{model}' not found")),
+            RouteError::CloudModel(model) => {
+                Self::refused(StatusCode::FORBIDDEN, format!("'{model}' runs in the cloud, which is switched off here"))
+            }
+        }
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        let detail = error.to_string();
+        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, "all models are busy; try again later").with(detail);
+        Self { retry_after: Some(5), side: Side::Gateway, ..failure }
+    }
+}
+
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
+                Self::upstream(StatusCode::BAD_GATEWAY, "the model server cannot be reached", detail)
+            }
+            UpstreamError::FirstByteTimeout => {
+                Self::upstream(StatusCode::GATEWAY_TIMEOUT, "the model server did not answer in time", detail)
+            }
+            UpstreamError::Closed | UpstreamError::Io(_) => {
+                Self::upstream(StatusCode::BAD_GATEWAY, "the model server closed the connection", detail)
+            }
+            UpstreamError::Protocol(_) => Self::bad_answer(detail),
+        }
+    }
+}
+
+/// Why a stream whose head is out cannot go on. The caller hears it as the last line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamFault {
+    /// The connection broke, or the answer ended before its end.
+    Broken(String),
+    /// The upstream said so itself.
+    Upstream(String),
+    /// Silence, or a life longer than allowed.
+    Clock(&'static str),
+    /// A line longer than `upstream.max_line`.
+    LongLine,
+    /// A line that is no JSON object.
+    Malformed,
+    /// The gateway stops.
+    Stopping,
+}
+
+impl StreamFault {
+    /// For the caller.
+    pub const fn public(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "the model server broke off its answer",
+            Self::Upstream(_) => "the model server failed while answering",
+            Self::Clock(_) => "the model server fell silent",
+            Self::LongLine | Self::Malformed => "the model server's answer could not be read",
+            Self::Stopping => "the gateway is shutting down",
+        }
+    }
+
+    /// For the log.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Broken(why) => why.clone(),
+            Self::Upstream(text) => format!("error line: {}", crate::record::scrub(text)),
+            Self::Clock(which) => (*which).to_owned(),
+            Self::LongLine => "a line longer than upstream.max_line".into(),
+            Self::Malformed => "a line that is no JSON object".into(),
+            Self::Stopping => "shut down".into(),
+        }
+    }
+
+    /// How the record ends.
+    pub const fn ending(&self) -> Ending {
+        match self {
+            Self::Clock(_) => Ending::Timeout,
+            _ => Ending::Error,
+        }
+    }
+}

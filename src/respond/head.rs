@@ -1,0 +1,65 @@
+//! Response headers that every answer carries.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+
+use crate::admit::RateState;
+use crate::types::RequestId;
+
+/// Our request id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What was dropped or changed in a request.
+pub const DROPPED: HeaderName = HeaderName::from_static("x-portcullis-dropped");
+/// JSON.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// A stream of JSON lines.
+pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+
+/// No guessing of types, no caching, and the id that the log knows.
+pub fn common(headers: &mut HeaderMap, id: RequestId) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// The media type.
+pub fn media_type(headers: &mut HeaderMap, value: HeaderValue) {
+    headers.insert(CONTENT_TYPE, value);
+}
+
+/// The state of the caller's rate.
+pub fn rate(headers: &mut HeaderMap, state: RateState) {
+    headers.insert(LIMIT, HeaderValue::from(state.limit));
+    headers.insert(REMAINING, HeaderValue::from(state.remaining));
+    headers.insert(RESET, HeaderValue::from(state.reset));
+}
+
+/// At most 16 names of at most 64 characters, anything but visible ASCII replaced; `None` without names.
+pub fn dropped(names: &[String]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let clean = |name: &String| -> String {
+        name.chars().take(64).map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '?' }).collect()
+    };
+    Some(names.iter().take(16).map(clean).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_names_cannot_break_out_of_the_header() {
+        let names = vec!["a".to_owned(), "b\r\nx: y, é".into(), "c".repeat(100)];
+        let text = dropped(&names).unwrap();
+        assert_eq!(text, format!("a, b??x:?y???, {}", "c".repeat(64)));
+        assert_eq!(dropped(&vec!["x".to_owned(); 30]).unwrap().matches('x').count(), 16);
+        assert_eq!(dropped(&[]), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Route: which upstream answers, and does it have the model.
+//!
+//! Takes a validated [`Call`]; promises a [`Target`] that knows the model, so that nobody waits for a turn in vain. Refuses
+//! unknown models (404) and models that run on ollama.com under any name (403), by the upstream's own list.
+
+mod catalogue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config;
+use crate::listen::clock::{self, Clock};
+use crate::types::ModelName;
+use crate::upstream::{Client, Outgoing, Piece, UpstreamError};
+use crate::validate::Call;
+
+use catalogue::Catalogue;
+
+/// Lists and probes must answer within this.
+const PROBE: Duration = Duration::from_secs(5);
+const MAX_LIST: usize = 8 << 20;
+
+/// Where a call goes.
+#[derive(Debug)]
+pub struct Target {
+    /// The upstream.
+    pub client: Arc<Client>,
+}
+
+/// Why a call goes nowhere.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RouteError {
+    /// The upstream does not have it.
+    #[error("the upstream does not have {0}")]
+    UnknownModel(ModelName),
+    /// It runs on ollama.com, on the operator's account.
+    #[error("{0} is a cloud model")]
+    CloudModel(ModelName),
+}
+
+/// The upstreams (one, for now) and what they have.
+#[derive(Debug)]
+pub struct Pool {
+    client: Arc<Client>,
+    catalogue: Catalogue,
+    cloud_models: bool,
+}
+
+impl Pool {
+    /// For the configured upstream.
+    pub fn new(upstream: &config::Upstream, cloud_models: bool) -> Self {
+        Self {
+            client: Client::new(upstream.url.clone(), upstream.connect),
+            catalogue: Catalogue::default(),
+            cloud_models,
+        }
+    }
+
+    /// Finds the target of a call. The outer error: the upstream did not say what it has.
+    pub async fn route(
+        self: &Arc<Self>,
+        clock: &Clock,
+        call: &Call,
+    ) -> Result<Result<Target, RouteError>, UpstreamError> {
+        let now = clock::now();
+        let mut list = self.catalogue.get();
+        let known = list.as_ref().is_some_and(|list| list.get(&call.model).is_some());
+        if known {
+            self.refresh_behind(now);
+        } else if list.is_none() || self.catalogue.may_ask_again(now) {
+            self.catalogue.asked(now);
+            match self.fetch(clock).await {
+                Ok(()) => list = self.catalogue.get(),
+                // What was known a while ago is better than nothing; the upstream itself has the last word.
+                Err(error) if list.is_none() => return Err(error),
+                Err(_) => return Ok(Ok(self.target())),
+            }
+        }
+        Ok(match list.as_ref().and_then(|list| list.get(&call.model)) {
+            None => Err(RouteError::UnknownModel(call.model.clone())),
+            Some(model) if model.cloud && !self.cloud_models => Err(RouteError::CloudModel(call.model.clone())),
+            Some(_) => Ok(self.target()),
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target { client: Arc::clone(&self.client) }
+    }
+
+    /// Has the upstream this model, as far as was ever heard? `None`: nothing was heard.
+    pub fn has(&self, model: &ModelName) -> Option<bool> {
+        self.catalogue.get().map(|list| list.get(model).is_some())
+    }
+
+    /// Asks the upstream for its models.
+    pub async fn fetch(&self, clock: &Clock) -> Result<(), UpstreamError> {
+        let body = self.get(clock, "/api/tags").await?;
+        self.catalogue.set(&body, clock::now()).ok_or(UpstreamError::Protocol("its model list is no list"))
+    }
+
+    /// The bodies of `/api/tags` and the like, whole.
+    pub async fn get(&self, clock: &Clock, path: &'static str) -> Result<Vec<u8>, UpstreamError> {
+        self.ask(clock, Outgoing { method: "GET", path, accept: "application/json", body: b"" }).await.and_then(
+            |(status, body)| {
+                if status == 200 { Ok(body) } else { Err(UpstreamError::Protocol("a list with a status other than 200")) }
+            },
+        )
+    }
+
+    /// One short question, its status and whole body.
+    pub async fn ask(&self, clock: &Clock, question: Outgoing<'_>) -> Result<(u16, Vec<u8>), UpstreamError> {
+        let by = clock::after(clock::now(), Some(PROBE));
+        let mut answer = self.client.send(clock, by, question).await?;
+        let mut body = Vec::new();
+        let reading = std::future::poll_fn(|cx| loop {
+            match std::task::ready!(answer.body.poll_piece(cx, &mut body)) {
+                Ok(Piece::Data) if body.len() <= MAX_LIST => {}
+                Ok(Piece::Data) => return std::task::Poll::Ready(Err(UpstreamError::Protocol("an endless list"))),
+                Ok(Piece::End) => return std::task::Poll::Ready(Ok(())),
+                Err(_) => return std::task::Poll::Ready(Err(UpstreamError::Protocol("a list that breaks off"))),
+            }
+        });
+        clock::until(clock, by, reading).await.ok_or(UpstreamError::FirstByteTimeout)??;
+        Ok((answer.head.status, body))
+    }
+
+    /// Asks again in the background, at most every few seconds: a request for a known model does not wait for it.
+    fn refresh_behind(self: &Arc<Self>, now: clock::Millis) {
+        if self.catalogue.is_old(now) {
+            self.catalogue.asked(now);
+            let pool = Arc::clone(self);
+            tokio::spawn(async move {
+                let sweeper = clock::Sweeper::default();
+                // A clock that nobody sweeps: the outer timeout bounds it.
+                let clock = sweeper.clock();
+                if let Ok(Err(error)) = tokio::time::timeout(PROBE, pool.fetch(&clock)).await {
+                    tracing::debug!(%error, "the upstream's model list could not be read again");
+                }
+            });
+        }
+    }
+}

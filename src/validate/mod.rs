@@ -1,0 +1,112 @@
+//! Validate: what may be sent on.
+//!
+//! Takes a whole request body; promises a [`Call`], whose body was rebuilt from what was read and judged, so that no byte
+//! of the caller's reaches an upstream. Refuses what two parsers could read differently, and what lies beyond a bound.
+//!
+//! The rooms here know JSON, bounds and model names; which fields a route has is the business of `dialect`.
+
+pub mod bounds;
+pub mod json;
+pub mod model;
+pub mod object;
+pub mod writer;
+
+use crate::config::{Limits, Options};
+use crate::types::ModelName;
+
+/// What policy says about bodies. Built once from the configuration.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The model of a request that names none.
+    pub default_model: ModelName,
+    /// Bounds on context and output, in tokens.
+    pub limits: Limits,
+    /// Which options are the caller's to set.
+    pub options: Options,
+    /// May names of cloud models pass?
+    pub cloud_models: bool,
+}
+
+/// A request that passed: the witness that routing asks for.
+#[derive(Debug)]
+pub struct Call {
+    /// The upstream's path, a constant of ours.
+    pub path: &'static str,
+    /// What the upstream's answer looks like.
+    pub shape: Shape,
+    /// The model, canonical, as the body names it.
+    pub model: ModelName,
+    /// Is the answer a stream?
+    pub stream: bool,
+    /// The rebuilt JSON.
+    pub body: Vec<u8>,
+    /// Names of fields that were dropped or changed, each cut to 64 characters, at most 32.
+    pub dropped: Vec<String>,
+}
+
+/// What the upstream's answer looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `message` objects.
+    Chat,
+    /// `response` texts.
+    Generate,
+    /// `embeddings`.
+    Embed,
+    /// One `embedding`, the older form.
+    Embeddings,
+    /// Facts about a model.
+    Show,
+}
+
+/// Why a body was refused. What it displays is the text for the caller.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ValidateError {
+    /// 400: no JSON that every parser reads alike.
+    #[error("{0}")]
+    Json(String),
+    /// 400: a field of the wrong type or beyond its bound.
+    #[error("{field}: {message}")]
+    Field {
+        /// Where it is: `options.top_k`, `messages[2].role`.
+        field: String,
+        /// The bound and what came instead; never the content of a prompt.
+        message: String,
+    },
+    /// 403: the model would run on somebody else's machine, on the operator's account.
+    #[error("cloud models are not served here")]
+    CloudModel,
+    /// 403: an empty prompt that unloads the model for everybody.
+    #[error("unloading a model (keep_alive 0 without a prompt) needs an admin key")]
+    Unload,
+    /// 400: no model can have this name.
+    #[error("{0}")]
+    ModelName(String),
+}
+
+/// Received text as an error may show it: quoted, escaped, at most 40 characters.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn received_text_is_escaped_and_cut() {
+        assert_eq!(shown("a\nb"), "\"a\\nb\"");
+        assert_eq!(shown(&"é".repeat(40)), format!("\"{}\"", "é".repeat(40)));
+        assert_eq!(shown(&"é".repeat(41)), format!("\"{}\"…", "é".repeat(40)));
+    }
+
+    #[test]
+    fn errors_speak_to_the_caller() {
+        let field = ValidateError::Field { field: "options.top_k".into(), message: "must be a number".into() };
+        assert_eq!(field.to_string(), "options.top_k: must be a number");
+        assert_eq!(ValidateError::Json("duplicate key \"a\"".into()).to_string(), "duplicate key \"a\"");
+    }
+}

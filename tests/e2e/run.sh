@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# End to end: the release binaries, a real engine with a real model, and the clients that people use.
+#
+#   tests/e2e/run.sh        needs target/release/portcullis and target/release/portcullis-engine
+#
+# Everything it makes lies under target/e2e; it ends only what it started.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+here=$root/tests/e2e
+work=$target/e2e
+log=$work/portcullis.log
+ready_seconds=${E2E_READY_SECONDS:-600} # the first start fetches the model
+gateway_pid=
+
+for binary in portcullis portcullis-engine; do
+  [ -x "$target/release/$binary" ] || die 2 "$target/release/$binary is not built: cargo build --release -p $binary"
+done
+mkdir -p "$work"
+data=$(mktemp -d "$work/data.XXXXXX")
+
+# SIGTERM, then a bounded wait, then SIGKILL: only the gateway that was started here.
+stop_gateway() {
+  [ -n "$gateway_pid" ] || return 0
+  local pid=$gateway_pid i
+  gateway_pid=
+  kill -TERM "$pid" 2>/dev/null || true
+  for ((i = 0; i < 300; i++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  if kill -0 "$pid" 2>/dev/null; then
+    say "the gateway did not stop within 30 s"
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    return 1
+  fi
+  wait "$pid" 2>/dev/null || true
+}
+
+finish() {
+  local code=$?
+  trap - EXIT
+  stop_gateway || code=1
+  rm -rf "$data"
+  if [ "$code" -ne 0 ]; then
+    say "the end of the gateway's log ($log):"
+    tail -n 60 "$log" >&2 2>/dev/null || true
+  fi
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+clients() {
+  if [ ! -x "$work/venv/bin/python" ]; then
+    python3 -m venv "$work/venv"
+  fi
+  if ! cmp -s "$here/requirements.txt" "$work/venv/requirements.txt"; then
+    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$work/venv/requirements.txt"
+  fi
+  mkdir -p "$work/node"
+  if ! cmp -s "$here/package.json" "$work/node/package.json" || [ ! -d "$work/node/node_modules/ollama" ]; then
+    cp "$here/package.json" "$work/node/package.json"
+    npm install --prefix "$work/node" --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null
+  fi
+}
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# The environment without what this user set for another gateway or another Ollama.
+start_gateway() {
+  local name
+  local -a clean=()
+  while IFS= read -r name; do
+    clean+=(-u "$name")
+  done < <(compgen -e | grep -E '^(PORTCULLIS_|OLLAMA_|PORT$)' || true)
+  env "${clean[@]}" PORT="$E2E_PORT" OLLAMA_API_KEY="$E2E_KEY" XDG_DATA_HOME="$data" \
+    PORTCULLIS_OPS_ENABLED=false PORTCULLIS_LOG_FORMAT=text \
+    "$target/release/portcullis" up --engine "$target/release/portcullis-engine" >"$log" 2>&1 &
+  gateway_pid=$!
+}
+
+wait_ready() {
+  local begun=$SECONDS
+  until curl -fsS -m 2 --noproxy '*' -o /dev/null "$E2E_URL/readyz" 2>/dev/null; do
+    if ! kill -0 "$gateway_pid" 2>/dev/null; then
+      say "the gateway ended before it was ready"
+      return 1
+    fi
+    if [ $((SECONDS - begun)) -ge "$ready_seconds" ]; then
+      say "the gateway was not ready within $ready_seconds s"
+      return 1
+    fi
+    sleep 0.2
+  done
+}
+
+check() {
+  local name=$1 begun=$SECONDS
+  shift
+  "$@" || { say "e2e: $name failed"; exit 1; }
+  say "e2e: $name passed ($((SECONDS - begun)) s)"
+}
+
+export E2E_KEY=e2e-test-key-of-enough-length
+E2E_PORT=$(free_port)
+export E2E_PORT E2E_URL=http://127.0.0.1:$E2E_PORT
+export E2E_NODE=$work/node E2E_WORK=$work
+export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
+
+check "clients installed" clients
+start_gateway
+check "gateway and engine ready" wait_ready
+
+E2E_ENGINE=$(sed -n 's|.*upstream: portcullis-engine on \(http://[0-9.:]*\).*|\1|p' "$log" | head -n 1)
+[ -n "$E2E_ENGINE" ] || die 1 "the start-up lines do not say where the engine listens"
+export E2E_ENGINE
+
+check "curl" "$here/curl.sh"
+check "PyPI ollama" "$work/venv/bin/python" "$here/python_client.py"
+check "npm ollama" node "$here/node_client.mjs"
+check "clean stop" stop_gateway
+
+# The engine belongs to the gateway and ends with it.
+if curl -fsS -m 2 --noproxy '*' -o /dev/null "$E2E_ENGINE/engine/stats" 2>/dev/null; then
+  die 1 "e2e: the engine still runs after the gateway stopped"
+fi
+if grep -q "$E2E_KEY" "$log"; then
+  # `up` shows the key once at start-up, on the line made for it; log lines never do.
+  lines=$(grep -c "$E2E_KEY" "$log")
+  [ "$lines" -le 2 ] || die 1 "e2e: the key stands on $lines lines of the log"
+fi
+say "e2e: all passed"
