@@ -39,13 +39,14 @@ acceptance() {
 
 # The advisories are a git repository elsewhere; without it the rest is still checked.
 deny() {
-  cargo deny --workspace check licenses bans sources
+  cargo deny --log-level error --workspace check licenses bans sources
 }
 advisories() {
   timeout 120 cargo deny --workspace check advisories >"$tools/advisories.log" 2>&1
 }
 
 stage "format" format
+stage "configuration documents agree with the keys" python3 scripts/config_docs.py --check
 stage "make test" scripts/test.sh
 if [ -d ../shared/acceptance ]; then
   stage "acceptance" acceptance

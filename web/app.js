@@ -103,6 +103,7 @@ async function refusal(response) {
     413: "The message and the conversation together are too large. Shorten the message or start a new chat.",
     421: `This gateway does not serve the address in your address bar. Open it by the address its operator gave.${quoted}`,
     429: `Too many requests for now. ${wait ? "Wait a moment, then send again." : "Wait for a running answer to end, then send again."}${quoted}`,
+    500: "The gateway or the model server failed on this request. Send again; if it stays so, tell whoever runs it.",
     502: "The model server does not answer. If it is yours, check that Ollama runs; then send again.",
     503: "The model server is busy or still starting. Send again in a moment.",
     504: "The model server took too long. Send again, or choose a smaller model.",
@@ -110,6 +111,8 @@ async function refusal(response) {
   const text = words[status] ?? `The gateway refused the request (${status}).${quoted}`;
   return new Trouble(text, { status, again: status === 429 || status >= 500, wait });
 }
+
+const LOST = "The connection was lost before the answer was complete. Send again for a new one.";
 
 function unreachable() {
   const text = navigator.onLine === false
@@ -466,7 +469,7 @@ async function read(response, answer) {
     if (text) answer.add(text);
     if (line.done === true) return line;
   }
-  throw new Trouble("The connection ended before the answer did.", { again: true });
+  throw new Trouble(LOST, { again: true });
 }
 
 async function send(prompt) {
@@ -496,7 +499,8 @@ async function send(prompt) {
     });
     answer.meta(figures(answer, await read(response, answer)));
   } catch (error) {
-    trouble = error;
+    const known = error instanceof Trouble || error.name === "AbortError";
+    trouble = known ? error : new Trouble(LOST, { again: true });
   }
   answer.settle();
   if (ours !== chat) return;
@@ -520,7 +524,7 @@ function finish(prompt, answer, trouble) {
       turns = turns.slice(0, -2);
       send(prompt);
     } : null;
-    notice(messageOf(trouble), { ...trouble, retry });
+    notice(trouble.message, { wait: trouble.wait, retry });
   }
 }
 
@@ -539,18 +543,12 @@ function undo(prompt, asked, answer, trouble) {
     const text = page.message.value || prompt;
     send(text);
   } : null;
-  notice(messageOf(trouble), { ...trouble, retry });
+  notice(trouble.message, { wait: trouble.wait, retry });
   if (trouble.status === 401) {
     page.keyForm.hidden = false;
     open = false;
     page.key.focus();
   }
-}
-
-function messageOf(trouble) {
-  if (trouble instanceof Trouble) return trouble.message;
-  // The connection was lost while the answer came.
-  return unreachable().message;
 }
 
 function newChat() {

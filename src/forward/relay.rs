@@ -37,6 +37,12 @@ impl Stream {
         Self { rules, clock, call, record, held, sent: clock::now() }
     }
 
+    /// The first heartbeat is due already.
+    #[must_use]
+    pub fn overdue(self) -> Self {
+        Self { sent: 0, ..self }
+    }
+
     /// Is a heartbeat due? Then this is it.
     pub(super) fn heartbeat(&mut self) -> Option<Bytes> {
         if !self.clock.passed(clock::after(self.sent, self.rules.heartbeat)) {

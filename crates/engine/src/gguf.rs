@@ -109,7 +109,8 @@ impl Gguf {
 
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('?');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn fault(text: impl Into<String>) -> io::Error {
@@ -163,7 +164,9 @@ impl Reader {
             4 => self.u32()?.into(),
             5 => i32::from_le_bytes(self.array()?).into(),
             // The shortest text of the small float, not the long one of the same value as a double.
-            6 => f32::from_le_bytes(self.array()?).to_string().parse::<f64>().map_or(Value::Null, Value::from),
+            6 => {
+                f32::from_le_bytes(self.array()?).to_string().parse::<f64>().map_or(Value::Null, Value::from)
+            }
             7 => (self.array::<1>()? != [0]).into(),
             8 => self.text()?.into(),
             9 if outermost => self.list()?,
@@ -200,7 +203,8 @@ impl Reader {
             ends.push(offset.saturating_add(kinds::bytes(kind, &shape)));
             tensors.push(Tensor { name, kind, shape });
         }
-        let alignment = meta.get("general.alignment").and_then(Value::as_u64).filter(|a| *a > 0).unwrap_or(32);
+        let alignment =
+            meta.get("general.alignment").and_then(Value::as_u64).filter(|a| *a > 0).unwrap_or(32);
         let data = self.at.div_ceil(alignment).saturating_mul(alignment);
         for (tensor, end) in tensors.iter().zip(ends) {
             let end = end.saturating_add(data);

@@ -39,7 +39,7 @@ impl Entry {
         self.gguf.of_architecture("context_length").and_then(|n| u32::try_from(n).ok()).unwrap_or(4096).max(4)
     }
 
-    /// Does its template mark turns in the ChatML way?
+    /// Does its template mark turns in the `ChatML` way?
     pub fn is_chatml(&self) -> bool {
         self.gguf.chat_template().is_some_and(|template| template.contains("<|im_start|>"))
     }

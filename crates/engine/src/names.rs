@@ -66,8 +66,10 @@ impl ModelName {
     /// (`SmolLM2-135M-Instruct.Q4_1.gguf` is `smollm2:135m-instruct.q4_1`); without a hint it is `latest`.
     pub fn of_file(path: &Path) -> Result<Self, NameFault> {
         let stem = path.file_stem().ok_or(NameFault::Malformed)?.to_string_lossy().to_lowercase();
-        let clean: String =
-            stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let clean: String = stem
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .collect();
         let clean = clean.trim_start_matches(['-', '.']);
         let hinted = clean.split_once("--").map(|(model, tag)| format!("{model}:{tag}"));
         let sized = || {
@@ -127,7 +129,11 @@ mod tests {
             "http://registry.ollama.ai/library/smollm2:135m",
             "smollm2:135m:local",
         ] {
-            assert_eq!(ModelName::parse(text).map(|n| n.to_string()), Ok("smollm2:135m".to_owned()), "{text}");
+            assert_eq!(
+                ModelName::parse(text).map(|n| n.to_string()),
+                Ok("smollm2:135m".to_owned()),
+                "{text}"
+            );
         }
         assert_eq!(ModelName::parse("Llama3").unwrap().as_str(), "llama3:latest");
         assert_eq!(ModelName::parse("team/Tuned:v2").unwrap().as_str(), "team/tuned:v2");

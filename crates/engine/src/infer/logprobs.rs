@@ -15,7 +15,8 @@ pub fn of_token(logits: &[f32], vocab: &LlamaVocab<'_>, token: LlamaToken, top: 
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Logprob { token: text, logprob: f64::from(logit) - base, bytes, top_logprobs: Vec::new() }
     };
-    let logit = usize::try_from(token.0).ok().and_then(|at| logits.get(at)).copied().unwrap_or(f32::NEG_INFINITY);
+    let logit =
+        usize::try_from(token.0).ok().and_then(|at| logits.get(at)).copied().unwrap_or(f32::NEG_INFINITY);
     let mut said = one(token, logit);
     let likeliest = likeliest(logits, top);
     said.top_logprobs = likeliest.into_iter().map(|(id, logit)| one(LlamaToken::new(id), logit)).collect();

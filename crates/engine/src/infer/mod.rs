@@ -114,9 +114,10 @@ impl Engine {
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let of_worker = Arc::clone(&shared);
         // A schema is turned into a grammar by recursion, hence the roomy stack.
-        let thread = std::thread::Builder::new().name("llama".into()).stack_size(16 << 20).spawn(move || {
-            worker::run(&jobs, &of_worker, &ready);
-        })?;
+        let thread =
+            std::thread::Builder::new().name("llama".into()).stack_size(16 << 20).spawn(move || {
+                worker::run(&jobs, &of_worker, &ready);
+            })?;
         match started.recv() {
             Ok(Ok(())) => Ok((Self { line, shared }, thread)),
             Ok(Err(text)) => Err(std::io::Error::other(text)),

@@ -46,7 +46,7 @@ fn tokenize(model: &LlamaModel, text: &str) -> Vec<LlamaToken> {
     model.vocab().tokenize(text.as_bytes(), true, true)
 }
 
-/// Turns in the model's own template, or in ChatML where it has none that llama.cpp knows.
+/// Turns in the model's own template, or in `ChatML` where it has none that llama.cpp knows.
 fn render(model: &LlamaModel, turns: &[Turn]) -> Result<String, Refusal> {
     let failed = |error: &dyn std::fmt::Display| Refusal::new(500, format!("chat template: {error}"));
     // A C string ends at its first zero byte.
@@ -66,14 +66,16 @@ fn render(model: &LlamaModel, turns: &[Turn]) -> Result<String, Refusal> {
 fn context(model: &LlamaModel, ids: &[i64]) -> Result<Vec<LlamaToken>, Refusal> {
     let one = |id: &i64| {
         let id = i32::try_from(*id).ok().filter(|id| (0..model.n_vocab()).contains(id));
-        id.map(LlamaToken::new).ok_or_else(|| Refusal::new(500, "detokenize error: context has a token that the model lacks"))
+        id.map(LlamaToken::new)
+            .ok_or_else(|| Refusal::new(500, "detokenize error: context has a token that the model lacks"))
     };
     ids.iter().map(one).collect()
 }
 
 fn too_long(count: usize, limit: usize) -> Refusal {
-    let message =
-        format!("request ({count} tokens) exceeds the available context size ({limit} tokens), try increasing it");
+    let message = format!(
+        "request ({count} tokens) exceeds the available context size ({limit} tokens), try increasing it"
+    );
     let inner = serde_json::json!({"error": {
         "code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": count, "n_ctx": limit,
     }});

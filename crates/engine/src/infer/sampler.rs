@@ -36,9 +36,10 @@ impl Sampler {
     ) -> Result<Self, Refusal> {
         let grammar = match gbnf {
             None => None,
-            Some(gbnf) => Some(LlamaSampler::grammar(model, gbnf, "root").map_err(|error| {
-                grammar::refusal(&format!("failed to parse grammar: {error}"))
-            })?),
+            Some(gbnf) => Some(
+                LlamaSampler::grammar(model, gbnf, "root")
+                    .map_err(|error| grammar::refusal(&format!("failed to parse grammar: {error}")))?,
+            ),
         };
         let mut chain = LlamaSampler::chain(parts(model, options, window), true);
         chain.accept_many(prompt);
@@ -76,11 +77,17 @@ fn allowed(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
 
 fn parts(model: &LlamaModel, options: &Options, window: u32) -> Vec<LlamaSampler> {
     let o = options;
-    let last_n = if o.repeat_last_n < 0 { i32::try_from(window).unwrap_or(i32::MAX) } else { o.repeat_last_n };
+    let last_n =
+        if o.repeat_last_n < 0 { i32::try_from(window).unwrap_or(i32::MAX) } else { o.repeat_last_n };
     // The window is memory in llama.cpp; a caller's number must not be more than there are tokens.
     let last_n = last_n.min(i32::try_from(window).unwrap_or(i32::MAX));
-    let penalties =
-        LlamaSampler::penalties(model.n_vocab(), last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty);
+    let penalties = LlamaSampler::penalties(
+        model.n_vocab(),
+        last_n,
+        o.repeat_penalty,
+        o.frequency_penalty,
+        o.presence_penalty,
+    );
     if o.temperature <= 0.0 {
         return vec![penalties, LlamaSampler::greedy()];
     }

@@ -18,7 +18,9 @@ use super::outlet::{Gone, Outlet};
 use crate::wire::Refusal;
 
 /// Tokens read at once.
-pub const BATCH: usize = 128;
+pub const BATCH: usize = BATCH_U32 as usize;
+/// The same for llama.cpp.
+const BATCH_U32: u32 = 128;
 
 /// Why a job did not come to its end.
 #[derive(Debug)]
@@ -69,8 +71,8 @@ impl<'m> Session<'m> {
     ) -> Result<Self, Refusal> {
         let parameters = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(asked))
-            .with_n_batch(BATCH as u32)
-            .with_n_ubatch(BATCH as u32)
+            .with_n_batch(BATCH_U32)
+            .with_n_ubatch(BATCH_U32)
             .with_n_threads(settings.threads)
             .with_n_threads_batch(settings.threads);
         let context = model
@@ -86,9 +88,8 @@ impl<'m> Session<'m> {
         for chunk in tokens.get(kept..).unwrap_or_default().chunks(BATCH) {
             outlet.wanted()?;
             self.batch.clear();
-            for (place, token) in chunk.iter().enumerate() {
+            for token in chunk {
                 let last = at + 1 == tokens.len();
-                debug_assert!(place < BATCH);
                 self.add(*token, at, last)?;
                 at += 1;
             }

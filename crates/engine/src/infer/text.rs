@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn a_stop_over_several_pieces_is_never_sent() {
         assert_eq!(run(&["###END"], &["ab#", "##", "EN", "D more"]).0.concat(), "ab");
-        assert_eq!(run(&["END"], &["aE", "N", "x"]), (vec!["a".into(), String::new(), "ENx".into(), String::new()], false));
+        assert_eq!(
+            run(&["END"], &["aE", "N", "x"]),
+            (vec!["a".into(), String::new(), "ENx".into(), String::new()], false)
+        );
         assert_eq!(run(&["o"], &["hell", "o"]), (vec!["hell".into(), String::new()], true));
         assert_eq!(run(&["aab"], &["aa", "ab"]).0.concat(), "a");
         assert_eq!(run(&["b", "ab"], &["xab"]).0.concat(), "x");

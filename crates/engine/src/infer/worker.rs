@@ -38,7 +38,7 @@ pub(crate) fn run(jobs: &Receiver<Message>, shared: &Arc<Shared>, ready: &SyncSe
     while let Some(job) = next {
         next = match job.task {
             Task::Unload => {
-                worker.serve(job, |_, _| Ok(Summary { reason: "unload", ..Summary::default() }));
+                worker.serve(&job, |_, _| Ok(unloaded()));
                 worker.take(None)
             }
             _ => worker.load_for(job),
@@ -125,16 +125,20 @@ impl Worker<'_> {
                 Some(job) => job,
                 None => self.take(until)?,
             };
-            if job.entry.name != entry.name {
-                return Some(job);
+            match (&job.task, job.entry.name == entry.name) {
+                // What is not in memory need not leave it, and need not drive out what is.
+                (Task::Unload, false) => {
+                    self.serve(&job, |_, _| Ok(unloaded()));
+                    continue;
+                }
+                // Answered once the model has gone.
+                (Task::Unload, true) | (_, false) => return Some(job),
+                (_, true) => {}
             }
-            let keep = match job.task {
-                Task::Unload => KeepAlive::For(Duration::ZERO),
-                _ => job.keep_alive.unwrap_or(self.shared.settings.keep_alive),
-            };
+            let keep = job.keep_alive.unwrap_or(self.shared.settings.keep_alive);
             let begun = loaded_since.take().unwrap_or_else(Instant::now);
             self.appoint(&entry, model, context_of(&job, self.shared), keep);
-            self.serve(job, |job, tokens| self.work(model, &mut session, job, begun, tokens));
+            self.serve(&job, |job, tokens| self.work(model, &mut session, job, begun, tokens));
             until = match keep {
                 KeepAlive::For(Duration::ZERO) => return None,
                 KeepAlive::For(time) => Instant::now().checked_add(time),
@@ -148,8 +152,11 @@ impl Worker<'_> {
     }
 
     fn appoint(&self, entry: &Arc<Entry>, model: &LlamaModel, context: u32, keep: KeepAlive) {
-        let context = if context == 0 { self.shared.settings.num_ctx.min(entry.trained_context()) } else { context };
-        let cell = 4 * u64::from(model.n_layer()) * u64::from(model.n_head_kv())
+        let context =
+            if context == 0 { self.shared.settings.num_ctx.min(entry.trained_context()) } else { context };
+        let cell = 4
+            * u64::from(model.n_layer())
+            * u64::from(model.n_head_kv())
             * (u64::from(model.n_embd().unsigned_abs()) / u64::from(model.n_head().max(1)));
         let expires = match keep {
             KeepAlive::For(time) => SystemTime::now().checked_add(time),
@@ -180,7 +187,7 @@ impl Worker<'_> {
         let load_duration = nanos(begun.elapsed());
         let summary = match (&job.task, session) {
             (Task::Load, _) => return Ok(Summary { reason: "load", ..Summary::default() }),
-            (Task::Unload, _) => return Ok(Summary { reason: "unload", ..Summary::default() }),
+            (Task::Unload, _) => return Ok(unloaded()),
             (Task::Embed(work), _) => {
                 let pools = job.entry.gguf.is_embedding();
                 let reader = embed::Reader { backend: &self.backend, model, pools, limit: asked, settings };
@@ -188,7 +195,8 @@ impl Worker<'_> {
                 Summary { prompt_eval_duration: 0, ..summary }
             }
             (Task::Generate(generation), Some(session)) => {
-                let stops: &[&str] = if job.entry.is_chatml() { &["<|im_start|>", "<|im_end|>"] } else { &[] };
+                let stops: &[&str] =
+                    if job.entry.is_chatml() { &["<|im_start|>", "<|im_end|>"] } else { &[] };
                 generate::run(session, generation, stops, &job.outlet, stats, tokens)?
             }
             (Task::Generate(_), None) => return Err(Refusal::new(500, "no context").into()),
@@ -197,21 +205,22 @@ impl Worker<'_> {
     }
 
     /// Runs a job's work, answers it, and writes down how it ended.
-    fn serve(&self, job: Job, work: impl FnOnce(&Job, &mut u64) -> Result<Summary, Halt>) {
+    fn serve(&self, job: &Job, work: impl FnOnce(&Job, &mut u64) -> Result<Summary, Halt>) {
         let mut tokens = 0;
         self.shared.stats.begun();
-        let outcome = work(&job, &mut tokens);
+        let outcome = work(job, &mut tokens);
         self.shared.stats.ended();
         let said = outcome.and_then(|summary| Ok(job.outlet.say(Event::Done(Box::new(summary)))?));
         match said {
-            Ok(()) => ended(&job, "done", tokens),
-            Err(Halt::Refused(refusal)) => self.refuse(&job, refusal),
-            Err(Halt::Gone) => self.left(&job, tokens),
+            Ok(()) => ended(job, tokens),
+            Err(Halt::Refused(refusal)) => self.refuse(job, refusal),
+            Err(Halt::Gone) => self.left(job, tokens),
         }
     }
 
     fn refuse(&self, job: &Job, refusal: Refusal) {
-        let line = format!("status={} reason={:?}", refusal.status, refusal.text);
+        // Not the text: it may hold what the caller wrote.
+        let line = format!("status={}", refusal.status);
         match job.outlet.say(Event::Failed(refusal)) {
             Ok(()) => log::info(format_args!("request={} route={} ending=refused {line}", job.id, job.route)),
             Err(_) => self.left(job, 0),
@@ -229,9 +238,13 @@ impl Worker<'_> {
     }
 }
 
-fn ended(job: &Job, how: &str, tokens: u64) {
+fn ended(job: &Job, tokens: u64) {
     let ms = job.arrived.elapsed().as_millis();
-    log::info(format_args!("request={} route={} ending={how} tokens={tokens} ms={ms}", job.id, job.route));
+    log::info(format_args!("request={} route={} ending=done tokens={tokens} ms={ms}", job.id, job.route));
+}
+
+fn unloaded() -> Summary {
+    Summary { reason: "unload", ..Summary::default() }
 }
 
 /// The context length of a job: what it asks for, within what the model was trained for.

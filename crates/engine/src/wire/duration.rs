@@ -19,7 +19,7 @@ pub enum KeepAlive {
 
 impl KeepAlive {
     /// Ollama's default.
-    pub const DEFAULT: Self = Self::For(Duration::from_secs(300));
+    pub const DEFAULT: Self = Self::For(Duration::from_mins(5));
 
     /// Reads the field of a request; `null` is absent.
     pub fn of_field(value: &Value) -> Result<Option<Self>, Refusal> {
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(read(json!(null)), Ok(None));
         assert_eq!(read(json!(0)), Ok(Some(KeepAlive::For(Duration::ZERO))));
         assert_eq!(read(json!(30)), Ok(Some(KeepAlive::For(Duration::from_secs(30)))));
-        assert_eq!(read(json!("10m")), Ok(Some(KeepAlive::For(Duration::from_secs(600)))));
+        assert_eq!(read(json!("10m")), Ok(Some(KeepAlive::For(Duration::from_mins(10)))));
         assert_eq!(read(json!(-1)), Ok(Some(KeepAlive::Forever)));
         assert_eq!(read(json!("-5m")), Ok(Some(KeepAlive::Forever)));
         assert_eq!(read(json!(1e300)), Ok(Some(KeepAlive::Forever)));

@@ -28,7 +28,8 @@ impl Fields {
             Ok(Value::Object(map)) => Ok(Self::of_map(kind.to_owned(), map)),
             Ok(Value::Null) => Ok(Self::of_map(kind.to_owned(), Map::new())),
             Ok(other) => {
-                let text = format!("json: cannot unmarshal {} into Go value of type api.{kind}", name(&other));
+                let text =
+                    format!("json: cannot unmarshal {} into Go value of type api.{kind}", name(&other));
                 Err(Refusal::new(400, text))
             }
             Err(error) => Err(Refusal::new(400, words(&error, &text))),
@@ -42,7 +43,10 @@ impl Fields {
 
     fn wrong(&self, key: &str, value: &Value, wanted: &str) -> Refusal {
         let (path, kind) = (&self.path, name(value));
-        Refusal::new(400, format!("json: cannot unmarshal {kind} into Go struct field {path}.{key} of type {wanted}"))
+        Refusal::new(
+            400,
+            format!("json: cannot unmarshal {kind} into Go struct field {path}.{key} of type {wanted}"),
+        )
     }
 
     /// The raw value of a field.
@@ -177,7 +181,10 @@ mod tests {
         assert_eq!(chat("").unwrap_err(), "missing request body");
         assert_eq!(chat(r#"{"model":"#).unwrap_err(), "unexpected EOF");
         assert_eq!(chat("hello").unwrap_err(), "invalid character 'h' looking for beginning of value");
-        assert_eq!(chat("[]").unwrap_err(), "json: cannot unmarshal array into Go value of type api.ChatRequest");
+        assert_eq!(
+            chat("[]").unwrap_err(),
+            "json: cannot unmarshal array into Go value of type api.ChatRequest"
+        );
         assert!(chat("null").is_ok());
     }
 }

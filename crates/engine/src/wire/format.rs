@@ -40,7 +40,8 @@ impl Format {
             }
             other => {
                 let shown = other.to_string();
-                let text = format!("invalid format: {shown:?}; expected \"json\" or a valid JSON Schema object");
+                let text =
+                    format!("invalid format: {shown:?}; expected \"json\" or a valid JSON Schema object");
                 Err(Refusal::new(500, text))
             }
         }
@@ -58,12 +59,15 @@ mod tests {
 
     #[test]
     fn formats_are_told_apart() {
-        assert_eq!(read(r#"{}"#), Ok(Format::Text));
+        assert_eq!(read("{}"), Ok(Format::Text));
         assert_eq!(read(r#"{"format":""}"#), Ok(Format::Text));
         assert_eq!(read(r#"{"format":"json"}"#), Ok(Format::Json));
         assert_eq!(read(r#"{"x":1,"format":{"b":1,"a":2}}"#), Ok(Format::Schema(r#"{"b":1,"a":2}"#.into())));
         let refusal = read(r#"{"format":"xml"}"#).unwrap_err();
-        assert_eq!(refusal.text, r#"invalid format: "\"xml\""; expected "json" or a valid JSON Schema object"#);
+        assert_eq!(
+            refusal.text,
+            r#"invalid format: "\"xml\""; expected "json" or a valid JSON Schema object"#
+        );
         assert_eq!(read(r#"{"format":["json"]}"#).unwrap_err().status, 500);
     }
 }

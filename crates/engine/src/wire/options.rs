@@ -96,7 +96,9 @@ impl Options {
             "seed" => self.seed = int(key, value)?,
             "stop" => self.stop = texts(key, value)?,
             // What concerns Ollama's hardware (`num_gpu`, `num_thread`, …) is checked for its type only.
-            "num_batch" | "num_gpu" | "main_gpu" | "num_thread" | "draft_num_predict" => drop(int(key, value)?),
+            "num_batch" | "num_gpu" | "main_gpu" | "num_thread" | "draft_num_predict" => {
+                int(key, value)?;
+            }
             "use_mmap" if !value.is_boolean() => return Err(wrong(key, "boolean")),
             _ => {}
         }
@@ -162,8 +164,14 @@ mod tests {
     #[test]
     fn wrong_types_are_refused() {
         let text = |value| read(&value).unwrap_err();
-        assert_eq!(text(json!({"temperature": "hot"})), Refusal::new(500, "option \"temperature\" must be of type float32"));
-        assert_eq!(text(json!({"num_ctx": "big"})), Refusal::new(500, "option \"num_ctx\" must be of type integer"));
+        assert_eq!(
+            text(json!({"temperature": "hot"})),
+            Refusal::new(500, "option \"temperature\" must be of type float32")
+        );
+        assert_eq!(
+            text(json!({"num_ctx": "big"})),
+            Refusal::new(500, "option \"num_ctx\" must be of type integer")
+        );
         assert_eq!(text(json!({"stop": "x"})).status, 500);
         let keep = text(json!({"num_keep": -5}));
         assert!(keep.status == 400 && keep.text.contains("n_keep"), "{keep:?}");

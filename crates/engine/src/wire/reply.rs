@@ -55,7 +55,13 @@ pub fn last(dialect: Dialect, model: &str, text: &str, logprobs: &[Logprob], sum
     line(dialect, model, text, logprobs, Some(summary))
 }
 
-fn line(dialect: Dialect, model: &str, text: &str, logprobs: &[Logprob], summary: Option<&Summary>) -> String {
+fn line(
+    dialect: Dialect,
+    model: &str,
+    text: &str,
+    logprobs: &[Logprob],
+    summary: Option<&Summary>,
+) -> String {
     let said = match dialect {
         Dialect::Chat => Said::Chat { message: Message { role: "assistant", content: text } },
         Dialect::Generate => Said::Generate { response: text },
@@ -104,7 +110,8 @@ pub fn error(text: &str) -> String {
 /// JSON text with what Go escapes escaped.
 pub fn to_text(value: &impl Serialize) -> String {
     // Only maps with keys that are no text cannot be written; none of ours is one.
-    let plain = serde_json::to_string(value).unwrap_or_else(|_| r#"{"error":"unwritable answer"}"#.to_owned());
+    let plain =
+        serde_json::to_string(value).unwrap_or_else(|_| r#"{"error":"unwritable answer"}"#.to_owned());
     if !plain.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return plain;
     }
@@ -129,7 +136,10 @@ mod tests {
 
     fn keys(line: &str) -> Vec<String> {
         let text = line.replace(['{', '}'], ",");
-        text.split(',').filter_map(|pair| pair.split_once(':')).map(|(key, _)| key.trim_matches('"').into()).collect()
+        text.split(',')
+            .filter_map(|pair| pair.split_once(':'))
+            .map(|(key, _)| key.trim_matches('"').into())
+            .collect()
     }
 
     #[test]
@@ -139,7 +149,8 @@ mod tests {
         assert!(line.contains(r#""content":"a\u003cb""#) && line.ends_with(r#""done":false}"#), "{line}");
         let summary = Summary { reason: "stop", total_duration: 5, eval_count: 2, ..Summary::default() };
         let line = last(Dialect::Generate, "m", "", &[], &summary);
-        let expected = ["model", "created_at", "response", "done", "done_reason", "total_duration", "eval_count"];
+        let expected =
+            ["model", "created_at", "response", "done", "done_reason", "total_duration", "eval_count"];
         assert_eq!(keys(&line), expected);
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Refusal;
 use super::duration::KeepAlive;
 use super::fields::Fields;
 use super::format::Format;
 use super::options::Options;
-use super::Refusal;
 use crate::infer::job::{Embedding, Generation, Prompt, Task, Turn};
 use crate::library::{Entry, Library};
 use crate::names::NameFault;
@@ -88,7 +88,8 @@ pub fn generate(body: &[u8], library: &Library) -> Result<Wanted, Refusal> {
     let fields = Fields::of_body(body, "GenerateRequest")?;
     let common = Common::read(&fields)?;
     let prompt = fields.text("prompt")?;
-    let (system, template, suffix) = (fields.text("system")?, fields.text("template")?, fields.text("suffix")?);
+    let (system, template, suffix) =
+        (fields.text("system")?, fields.text("template")?, fields.text("suffix")?);
     let context = context(&fields)?;
     let raw = fields.truth("raw")?.unwrap_or(false);
     let logprobs = logprobs(&fields)?;
@@ -143,9 +144,10 @@ pub fn embed(body: &[u8], library: &Library) -> Result<Wanted, Refusal> {
         Value::Null => Vec::new(),
         Value::String(text) if text.is_empty() => Vec::new(),
         Value::String(text) => vec![text.clone()],
-        Value::Array(list) => {
-            list.iter().map(|v| v.as_str().map(str::to_owned).ok_or_else(invalid)).collect::<Result<_, _>>()?
-        }
+        Value::Array(list) => list
+            .iter()
+            .map(|v| v.as_str().map(str::to_owned).ok_or_else(invalid))
+            .collect::<Result<_, _>>()?,
         _ => return Err(invalid()),
     };
     let dimensions = fields.int("dimensions")?.and_then(|n| usize::try_from(n).ok());
@@ -208,7 +210,9 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Refusal> {
 
 fn context(fields: &Fields) -> Result<Vec<i64>, Refusal> {
     let list = fields.list("context", "[]int")?;
-    let wrong = || Refusal::new(400, "json: cannot unmarshal into Go struct field GenerateRequest.context of type int");
+    let wrong = || {
+        Refusal::new(400, "json: cannot unmarshal into Go struct field GenerateRequest.context of type int")
+    };
     list.iter().map(|id| id.as_i64().ok_or_else(wrong)).collect()
 }
 
@@ -228,7 +232,12 @@ fn think(fields: &Fields, asked: &str) -> Result<(), Refusal> {
             let words = "(must be \"high\", \"medium\", \"low\", \"max\", true, or false)";
             return Err(Refusal::new(400, format!("invalid think value: {level:?} {words}")));
         }
-        _ => return Err(Refusal::new(400, "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)")),
+        _ => {
+            return Err(Refusal::new(
+                400,
+                "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)",
+            ));
+        }
     };
     if wanted { Err(Refusal::new(400, format!("{asked:?} does not support thinking"))) } else { Ok(()) }
 }
@@ -250,7 +259,7 @@ fn base64_fault(text: &str) -> Option<usize> {
     let padding = text.len() - text.trim_end_matches('=').len();
     let data = text.len() - padding;
     let bad = text.bytes().take(data).position(|b| !(b.is_ascii_alphanumeric() || b == b'+' || b == b'/'));
-    bad.or_else(|| (text.len() % 4 != 0 || padding > 2).then_some(data))
+    bad.or_else(|| (!text.len().is_multiple_of(4) || padding > 2).then_some(data))
 }
 
 #[cfg(test)]

@@ -90,8 +90,9 @@ pub fn show(entry: &Entry, gguf: &Gguf) -> String {
     let stops = if entry.is_chatml() { &["<|im_start|>", "<|im_end|>"][..] } else { &[] };
     let mut reply = Map::new();
     let name = &entry.name;
-    let stop_lines: String = stops.iter().map(|stop| format!("PARAMETER stop {stop}\n")).collect();
-    let modelfile = format!("# Modelfile written by portcullis-engine\nFROM {name}\nTEMPLATE {template:?}\n{stop_lines}");
+    let stop_lines = stops.iter().map(|stop| format!("PARAMETER stop {stop}")).collect::<Vec<_>>().join("\n");
+    let modelfile =
+        format!("# Modelfile written by portcullis-engine\nFROM {name}\nTEMPLATE {template:?}\n{stop_lines}");
     reply.insert("modelfile".into(), modelfile.into());
     if !stops.is_empty() {
         let lines: Vec<String> = stops.iter().map(|stop| format!("{:30} {stop:?}", "stop")).collect();
@@ -100,9 +101,7 @@ pub fn show(entry: &Entry, gguf: &Gguf) -> String {
     reply.insert("template".into(), template.into());
     reply.insert("details".into(), json!(details(gguf, false)));
     reply.insert("model_info".into(), model_info(gguf).into());
-    let tensor = |tensor: &gguf::Tensor| {
-        json!({"name": tensor.name, "type": gguf::tensor_kind(tensor.kind), "shape": tensor.shape})
-    };
+    let tensor = |tensor: &gguf::Tensor| json!({"name": tensor.name, "type": gguf::tensor_kind(tensor.kind), "shape": tensor.shape});
     reply.insert("tensors".into(), gguf.tensors.iter().map(tensor).collect());
     reply.insert("capabilities".into(), json!(capabilities(gguf)));
     reply.insert("modified_at".into(), clock::rfc3339(entry.modified).into());
@@ -112,8 +111,12 @@ pub fn show(entry: &Entry, gguf: &Gguf) -> String {
 fn model_info(gguf: &Gguf) -> Map<String, Value> {
     // Ollama shows the template apart, and the name not at all.
     let hidden = ["general.name", "tokenizer.chat_template"];
-    let mut info: Map<String, Value> =
-        gguf.meta.iter().filter(|(key, _)| !hidden.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut info: Map<String, Value> = gguf
+        .meta
+        .iter()
+        .filter(|(key, _)| !hidden.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     info.insert("general.parameter_count".into(), gguf.parameters().into());
     info
 }

@@ -1,0 +1,48 @@
+//! What the tests of these files share.
+
+use crate::config::{Limits, Options};
+use crate::endpoint::Proxied;
+use crate::types::ModelName;
+use crate::validate::{Call, Rules, ValidateError};
+
+/// The defaults of the configuration.
+pub(super) fn rules() -> Rules {
+    Rules {
+        default_model: ModelName("qwen3:4b".into()),
+        limits: Limits {
+            requests_per_minute: None,
+            concurrent: None,
+            body: 20 << 20,
+            max_context: None,
+            max_output_tokens: None,
+        },
+        options: Options {
+            num_ctx: true,
+            load_time: false,
+            max_keep_alive: Some(std::time::Duration::from_secs(86_400)),
+        },
+        cloud_models: false,
+    }
+}
+
+pub(super) fn under(route: Proxied, body: &str, rules: &Rules) -> Result<Call, ValidateError> {
+    super::parse(route, body.as_bytes(), rules)
+}
+
+pub(super) fn ok(route: Proxied, body: &str) -> Call {
+    under(route, body, &rules()).unwrap_or_else(|error| panic!("{body:.200}: {error}"))
+}
+
+/// The text of the refusal.
+pub(super) fn no(route: Proxied, body: &str) -> String {
+    match under(route, body, &rules()) {
+        Err(error) => error.to_string(),
+        Ok(call) => panic!("{body:.200} passed as {}", String::from_utf8_lossy(&call.body)),
+    }
+}
+
+/// The body that goes upstream, which must be strict JSON itself.
+pub(super) fn sent(call: &Call) -> serde_json::Value {
+    crate::validate::json::parse(&call.body).expect("strict JSON");
+    serde_json::from_slice(&call.body).expect("JSON")
+}

@@ -1,0 +1,197 @@
+//! The gate: every part, built once, and the wrapper around the pipeline that turns failures into answers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::pages::Pages;
+use super::pipeline;
+use crate::admit::{Admit, Permit};
+use crate::config::{Config, Origins};
+use crate::endpoint::Switches;
+use crate::forward::{self, Held, ReplyBody};
+use crate::identify::{ApiKey, Identify};
+use crate::listen::{ConnState, Handler, InFlight, Reject};
+use crate::queue::Slots;
+use crate::record::{AccessLog, Ending, Record};
+use crate::respond::{Failure, cors, head};
+use crate::route::Pool;
+use crate::types::{RequestId, Side};
+use crate::validate::Rules;
+
+/// Every part of the gate.
+#[derive(Debug)]
+pub struct Gate {
+    pub(super) switches: Switches,
+    pub(super) identify: Identify,
+    pub(super) admit: Admit,
+    pub(super) rules: Rules,
+    /// The upstreams.
+    pub pool: Arc<Pool>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) forward: Arc<forward::Rules>,
+    pub(super) origins: Origins,
+    pub(super) pages: Pages,
+    log: Arc<AccessLog>,
+    ids: Ids,
+}
+
+/// What one request carries along its way.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) state: Arc<ConnState>,
+    pub(super) peer: SocketAddr,
+    /// Taken by the answer of a stream.
+    pub(super) record: Option<Record>,
+    /// Taken by the answer.
+    pub(super) in_flight: Option<InFlight>,
+}
+
+impl Visit {
+    /// A whole answer.
+    pub(super) fn whole(&mut self, bytes: impl Into<Bytes>, permit: Option<Permit>) -> Response<ReplyBody> {
+        let bytes = bytes.into();
+        if let Some(record) = &mut self.record {
+            record.bytes_out = bytes.len() as u64;
+        }
+        Response::new(ReplyBody::Whole { bytes, held: self.held(permit) })
+    }
+
+    pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {
+        let in_flight = self.in_flight.take().unwrap_or_else(|| InFlight::new(Arc::clone(&self.state)));
+        Held { in_flight, permit }
+    }
+}
+
+impl Gate {
+    /// Builds every part from the configuration; `generated` is the key of the key file, where one is used.
+    pub fn new(config: &Config, rules: Rules, generated: Option<&ApiKey>, log: Arc<AccessLog>) -> Self {
+        Self {
+            switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
+            identify: Identify::new(&config.keys, generated, &config.listen),
+            admit: Admit::new(&config.limits),
+            rules,
+            pool: Arc::new(Pool::new(&config.upstream, config.routes.cloud_models)),
+            slots: Slots::new(config.upstream.slots, config.queue),
+            forward: forward::Rules::new(&config.upstream, config.heartbeat),
+            origins: config.listen.origins.clone(),
+            pages: Pages::new(&config.frame_ancestors),
+            log,
+            ids: Ids::new(),
+        }
+    }
+
+    fn failed(&self, visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
+        if let Some(record) = &mut visit.record {
+            record.status = failure.status.as_u16();
+            record.fail(failure.side, failure.detail.clone());
+            record.end(failure.ending);
+        }
+        let (parts, body) = failure.response().into_parts();
+        let answer = visit.whole(body, None);
+        Response::from_parts(parts, answer.into_body())
+    }
+}
+
+impl Handler for Gate {
+    type Body = ReplyBody;
+
+    async fn answer(
+        self: Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<ReplyBody> {
+        let id = self.ids.next();
+        let record = Record::open(&self.log, id, request.method().clone(), request.uri().path());
+        let in_flight = Some(InFlight::new(Arc::clone(&state)));
+        let mut visit = Visit { state, peer, record: Some(record), in_flight };
+        let origin = cors::allowed(&self.origins, request.headers()).cloned();
+        let result = caught(pipeline::run(&self, &mut visit, request)).await;
+        let mut response = match result {
+            Ok(response) => response,
+            Err(failure) => self.failed(&mut visit, &failure),
+        };
+        if let Some(record) = &mut visit.record {
+            // Whole answers end here; the record of a stream went with its body.
+            record.status = response.status().as_u16();
+            record.end(Ending::Done);
+        }
+        head::common(response.headers_mut(), id);
+        cors::answer(&self.origins, origin.as_ref(), response.headers_mut());
+        response
+    }
+
+    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
+        use std::io::Write;
+        let id = self.ids.next();
+        let mut record = Record::open(&self.log, id, http::Method::default(), "-");
+        record.client = Some(peer.ip());
+        record.status = reject.status.as_u16();
+        record.fail(Side::Client, reject.reason);
+        record.end(Ending::Refused);
+        let body = Failure::refused(reject.status, reject.reason).response().into_body();
+        let mut out = Vec::new();
+        // Writing to a vector cannot fail.
+        let _written = write!(
+            out,
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\
+             x-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
+            reject.status.as_u16(),
+            reject.status.canonical_reason().unwrap_or("Error"),
+            body.len(),
+        );
+        out.extend_from_slice(&body);
+        out
+    }
+
+    fn is_exempt(&self, peer: IpAddr) -> bool {
+        self.identify.is_exempt(peer)
+    }
+}
+
+/// A panic ends its own request, and no other: an answer, a record, a log line by the panic hook.
+async fn caught(
+    work: impl Future<Output = Result<Response<ReplyBody>, Failure>>,
+) -> Result<Response<ReplyBody>, Failure> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|cx| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => Poll::Ready(Err(Failure::internal("a panic in the pipeline"))),
+        }
+    })
+    .await
+}
+
+/// Request ids: unique in a process, and not guessable from one another across processes.
+#[derive(Debug)]
+struct Ids {
+    seed: u64,
+    count: AtomicU64,
+}
+
+impl Ids {
+    fn new() -> Self {
+        let mut seed = [0; 8];
+        // Without random bytes the ids are still unique in this process.
+        let _unseeded = getrandom::fill(&mut seed);
+        Self { seed: u64::from_le_bytes(seed), count: AtomicU64::new(0) }
+    }
+
+    /// splitmix64 (Steele et al., 2014): a bijection, so no id comes twice.
+    fn next(&self) -> RequestId {
+        let n = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut z = self.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        RequestId(z ^ (z >> 31))
+    }
+}

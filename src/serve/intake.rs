@@ -1,0 +1,115 @@
+//! The request as it comes in: its query, its media type, its body up to the cap.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use http::StatusCode;
+use http_body::Body;
+
+use crate::respond::Failure;
+
+/// A key in a URL ends in logs, histories and referrers.
+pub(super) fn query(query: Option<&str>) -> Result<(), Failure> {
+    const NAMES: [&str; 6] = ["key", "api_key", "apikey", "api-key", "token", "access_token"];
+    let named = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or("");
+        NAMES.iter().any(|key| name.eq_ignore_ascii_case(key))
+    };
+    if query.is_some_and(|query| query.split('&').any(named)) {
+        return Err(Failure::refused(
+            StatusCode::BAD_REQUEST,
+            "a key belongs in the Authorization header, not in the URL: rotate it, since URLs are logged",
+        ));
+    }
+    Ok(())
+}
+
+/// JSON; a missing type and curl's default are read as JSON where a key was presented (people paste Ollama's own curl
+/// lines), and refused otherwise, since a web page can send those without a preflight.
+pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure> {
+    let unsupported = |message: &str| Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(unsupported("a Content-Encoding is not accepted: send the body as it is"));
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return if keyed { Ok(()) } else { Err(unsupported("send Content-Type: application/json")) };
+    };
+    let text = value.to_str().unwrap_or("");
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or("");
+    let utf8 = parts.filter(|part| !part.is_empty()).all(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    let json = essence.eq_ignore_ascii_case("application/json");
+    let pasted = keyed && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    if utf8 && (json || pasted) { Ok(()) } else { Err(unsupported("send Content-Type: application/json, in UTF-8")) }
+}
+
+/// The whole body, up to the cap; refused before it is read where its length says so. Slow bodies are the guard's business.
+pub(super) async fn read<B>(headers: &HeaderMap, body: B, cap: usize) -> Result<Bytes, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let too_large = || {
+        Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than limits.body ({cap} bytes)"))
+            .closing()
+    };
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > cap) {
+        return Err(too_large());
+    }
+    let mut body = body;
+    let mut first = Bytes::new();
+    let mut all: Option<BytesMut> = None;
+    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Failure::refused(StatusCode::BAD_REQUEST, "the body broke off").closing())?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.as_ref().map_or(0, BytesMut::len) + data.len() > cap {
+            return Err(too_large());
+        }
+        match &mut all {
+            None if first.is_empty() => first = data,
+            None => {
+                // Not the declared length at once: memory is given for bytes that came.
+                let mut joined = BytesMut::with_capacity(length.unwrap_or(0).clamp(first.len() + data.len(), 1 << 20));
+                joined.extend_from_slice(&std::mem::take(&mut first));
+                joined.extend_from_slice(&data);
+                all = Some(joined);
+            }
+            Some(joined) => joined.extend_from_slice(&data),
+        }
+    }
+    Ok(all.map_or(first, BytesMut::freeze))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(value: Option<&str>, keyed: bool) -> u16 {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = value {
+            headers.insert(CONTENT_TYPE, value.parse().unwrap());
+        }
+        media_type(&headers, keyed).map_or_else(|failure| failure.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn types() {
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+            assert_eq!((ask(Some(good), true), ask(Some(good), false)), (200, 200), "{good}");
+        }
+        assert_eq!((ask(None, true), ask(None, false)), (200, 415));
+        let form = Some("application/x-www-form-urlencoded");
+        assert_eq!((ask(form, true), ask(form, false)), (200, 415));
+        for bad in ["text/plain", "application/json; charset=utf-16", "multipart/form-data", "", "application/jsonx"] {
+            assert_eq!(ask(Some(bad), true), 415, "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_in_urls() {
+        assert!(query(Some("a=b&Key=x")).is_err());
+        assert!(query(Some("monkey=1")).is_ok() && query(None).is_ok());
+    }
+}

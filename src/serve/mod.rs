@@ -1,0 +1,12 @@
+//! Serve: the stages in order, and the answers that need no upstream.
+//!
+//! `pipeline` shows the whole way of a request on one screen. The endpoints that need no upstream are a page, three lists and
+//! two probes, so they are matched here and not by a framework.
+
+mod gate;
+mod intake;
+mod lists;
+mod pages;
+mod pipeline;
+
+pub use gate::Gate;
