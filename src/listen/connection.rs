@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -49,7 +49,8 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
         service_fn(move |request| {
             let answer = Arc::clone(&handler).answer(Arc::clone(&state), peer, request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            // Boxed, so that an idle connection does not keep room for it.
+            Box::pin(async move { Ok::<_, Infallible>(answer.await) })
         })
     };
     // Deadlines are ours (`read_by`, `write_by`); hyper's own header timeout would arm a timer per request.
@@ -64,7 +65,7 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
         clock.begin(cx.waker());
         if clock.draining() && !draining {
             draining = true;
-            pin!(&mut conn).graceful_shutdown();
+            Pin::new(&mut conn).graceful_shutdown();
         }
         if conn.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(false);

@@ -90,13 +90,13 @@ impl Body {
                 self.go_home();
                 return Poll::Ready(Ok(Piece::End));
             }
-            let Some(stream) = &self.stream else { return Poll::Ready(Ok(Piece::End)) };
-            let read = BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
-                Ok(n) => {
-                    let bytes = buffer.get(..n).unwrap_or_default();
-                    if bytes.is_empty() { Ok(self.closed()) } else { Ok(self.decode(bytes, out).map(|()| false)) }
-                }
-                Err(error) => Err(error),
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let n = match &self.stream {
+                    Some(stream) => stream.try_read(buffer)?,
+                    None => 0,
+                };
+                let bytes = buffer.get(..n).unwrap_or_default();
+                Ok::<_, io::Error>(if bytes.is_empty() { self.closed() } else { self.decode(bytes, out).map(|()| false) })
             });
             match read {
                 Ok(Ok(true)) => return Poll::Ready(Ok(Piece::End)),

@@ -31,7 +31,8 @@ pub(super) fn write(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Resu
         draft.dropped.note("", "keep_alive");
     } else if seconds < 0.0 || seconds > longest.as_secs_f64() {
         draft.dropped.note("", "keep_alive");
-        draft.body.member("keep_alive", &longest.as_secs());
+        // Never 0, which would unload.
+        draft.body.member("keep_alive", &longest.as_secs().max(1));
     } else if seconds < 1.0 {
         let got = if let Json::Str(text) = value { shown(text) } else { format!("{seconds} s") };
         return Err(at.refuse(format!("must be from 1 s to {} s, not {got}", longest.as_secs())));
@@ -67,8 +68,11 @@ fn duration(text: &str) -> Option<f64> {
     if sign < 0.0 && !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) {
         return rest.parse().ok().map(|seconds: f64| -seconds);
     }
+    if rest.is_empty() {
+        return None;
+    }
     let mut total = 0.0;
-    while !rest.is_empty() || total == 0.0 && text.len() < 2 {
+    while !rest.is_empty() {
         let (amount, after) = cut(rest, |c| c.is_ascii_digit() || c == '.')?;
         let (unit, after) = cut(after, |c| !c.is_ascii_digit() && c != '.')?;
         // Rust reads `1.` and `.5` as Go does, and refuses `.` and `1.2.3`.
@@ -93,4 +97,78 @@ fn unit_seconds(unit: &str) -> Option<f64> {
         "h" => 3_600.0,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{no, ok, rules, sent, under};
+    use super::*;
+    use crate::endpoint::Proxied::{self, Chat, ChatApi, Embed, Embeddings, Generate};
+
+    fn with(value: &str) -> String {
+        format!("{{\"prompt\":\"p\",\"keep_alive\":{value}}}")
+    }
+
+    #[test]
+    fn durations_read_as_go_reads_them() {
+        for (text, seconds) in [
+            ("5m", 300.0), ("1h30m", 5_400.0), ("1.5h", 5_400.0), ("+.5m", 30.0), ("1.s", 1.0), ("-1", -1.0), ("-5m", -300.0),
+            ("0", 0.0), ("-0", 0.0), ("0s", 0.0), ("1h1m1s", 3_661.0), ("1500ms", 1.5), ("2000000µs", 2.0), ("1e", f64::NAN),
+            ("", f64::NAN), ("-", f64::NAN), ("5", f64::NAN), ("m", f64::NAN), ("5 m", f64::NAN), (".s", f64::NAN),
+            ("1.2.3s", f64::NAN), ("5d", f64::NAN), ("5M", f64::NAN), ("--5m", f64::NAN), ("forever", f64::NAN), ("5m3", f64::NAN),
+        ] {
+            let got = duration(text).unwrap_or(f64::NAN);
+            assert!((got - seconds).abs() < 1e-9 || got.is_nan() && seconds.is_nan(), "{text}: {got}");
+        }
+        assert_eq!(duration(&"1".repeat(65)), None);
+    }
+
+    #[test]
+    fn within_bounds_it_passes_as_it_came() {
+        for value in ["1", "1.5", "300", "86399", "86400", "\"1s\"", "\"1h30m\"", "\"24h\""] {
+            let call = ok(Generate, &with(value));
+            assert_eq!((sent(&call)["keep_alive"].to_string().as_str(), call.dropped.len()), (value, 0));
+        }
+    }
+
+    #[test]
+    fn beyond_them_it_is_brought_down_or_refused() {
+        for value in ["86401", "-1", "-0.5", "1e300", "18446744073709551615", "\"-1\"", "\"-5m\"", "\"24h1s\"", "\"99999999h\""] {
+            let call = ok(Generate, &with(value));
+            assert_eq!((&sent(&call)["keep_alive"], &*call.dropped.concat()), (&86_400.into(), "keep_alive"), "{value}");
+        }
+        for value in ["0.5", "\"500ms\"", "0.999"] {
+            assert!(no(Generate, &with(value)).starts_with("keep_alive: must be from 1 s to 86400 s, not "), "{value}");
+        }
+        for value in ["true", "\"\"", "\"soon\"", "[]", "{}", "\"5\""] {
+            assert!(no(Generate, &with(value)).starts_with("keep_alive: must be a number of seconds"), "{value}");
+        }
+        let mut rules = rules();
+        for (longest, sent_on) in [(None, 86_400), (Some(Duration::from_secs(60)), 60), (Some(Duration::from_millis(10)), 1)] {
+            rules.options.max_keep_alive = longest;
+            assert_eq!(sent(&under(Generate, &with("-1"), &rules).unwrap())["keep_alive"], sent_on);
+        }
+    }
+
+    #[test]
+    fn zero_is_dropped_and_an_unload_refused() {
+        for zero in ["0", "-0.0", "0.0", "1e-10", "\"0\"", "\"0s\"", "\"0h0m\""] {
+            for route in [Generate, ChatApi, Embeddings] {
+                let call = ok(route, &with(zero));
+                assert_eq!((sent(&call).get("keep_alive"), &*call.dropped.concat()), (None, "keep_alive"));
+            }
+            let refused = |route: Proxied, rest: &str| {
+                let body = format!("{{\"keep_alive\":{zero}{rest}}}");
+                assert_eq!(under(route, &body, &rules()).unwrap_err(), ValidateError::Unload, "{body}");
+            };
+            refused(Chat, "");
+            refused(Chat, ",\"messages\":[]");
+            refused(Chat, ",\"messages\":null");
+            refused(Generate, "");
+            refused(Generate, ",\"prompt\":\"\",\"images\":[\"AAAA\"]");
+            refused(Embed, ",\"input\":[]");
+            refused(Embeddings, ",\"prompt\":\"\"");
+        }
+        assert_eq!(ok(Chat, r#"{"messages":[{}],"keep_alive":0}"#).dropped, ["keep_alive"]);
+    }
 }

@@ -3,6 +3,7 @@
 //! Takes the whole body of a native inference request or of `/api/show`; promises a [`Call`] whose body holds only fields
 //! that the tables in `schema` list, each judged by its rule. Refuses by [`ValidateError`].
 
+pub mod answer;
 mod draft;
 mod keep_alive;
 mod knobs;

@@ -73,8 +73,11 @@ pub(super) fn with_pip(package: &str, into: &Path) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&out.stderr);
-    let last =
-        said.lines().rfind(|line| line.contains("ERROR") || line.contains("No module")).unwrap_or("failed");
+    let last = said
+        .lines()
+        .rfind(|line| line.contains("ERROR") || line.contains("No module"))
+        .or(said.lines().last());
+    let last = last.unwrap_or("failed");
     Err(last.trim().to_owned())
 }
 

@@ -1,0 +1,64 @@
+//! What a start prints: where the page and the API are, the key, and a curl line that works when pasted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{complain, say};
+use crate::app::{App, Generated};
+use crate::config::{Config, Keys};
+
+/// Prints the start-up lines.
+pub(super) fn print(app: &App, config: &Config) {
+    let base = format!("http://{}", reachable(app.address));
+    say(format_args!("Portcullis {}", env!("CARGO_PKG_VERSION")));
+    say(format_args!("  page   {base}/chat"));
+    say(format_args!("  API    {base}"));
+    say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
+    say(format_args!("  model  {} (when a request names none)", app.default_model));
+    let auth = match (&config.keys, &app.generated) {
+        (Keys::Public, _) => String::new(),
+        (_, Some(generated)) => format!(" -H 'Authorization: Bearer {}'", generated.key.reveal()),
+        // The operator's own key is not repeated on a console.
+        _ => " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into(),
+    };
+    say(format_args!(
+        "  try    curl {base}/chat_api{auth} -H 'Content-Type: application/json' -d '{{\"prompt\":\"Say hello.\"}}'"
+    ));
+    for warning in &config.warnings {
+        complain(format_args!("warning: {warning}"));
+    }
+    warn(config);
+}
+
+/// `0.0.0.0` is where one listens, not where one goes.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback: IpAddr = if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
+        return SocketAddr::new(loopback, address.port());
+    }
+    address
+}
+
+fn key_line(keys: &Keys, generated: Option<&Generated>) -> String {
+    match (keys, generated) {
+        (Keys::Public, _) => "none is asked: PUBLIC MODE".into(),
+        (_, Some(Generated { key, new })) => {
+            let how = if *new { "generated just now" } else { "generated at the first start" };
+            format!("{}   ({how}; kept in the data folder)", key.reveal())
+        }
+        (Keys::Given(list), None) if list.len() > 1 => format!("any of your {} keys", list.len()),
+        _ => "yours, from the configuration".into(),
+    }
+}
+
+fn warn(config: &Config) {
+    match &config.keys {
+        Keys::Public => complain(
+            "warning: PUBLIC MODE: OLLAMA_API_KEY is empty, so anybody who reaches this address can use the models. \
+             Unset it to have a key generated.",
+        ),
+        Keys::Given(keys) if keys.iter().any(|key| key.len() < 20) => complain(
+            "warning: a key shorter than 20 characters can be guessed; during a lock-out it is tried once a second at most",
+        ),
+        _ => {}
+    }
+}

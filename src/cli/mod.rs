@@ -1,0 +1,155 @@
+//! The command line. Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.
+
+mod banner;
+mod check;
+mod pull;
+mod serve;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::env::Env;
+use crate::config::{Config, Faults, Origin, Raw};
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "portcullis",
+    version,
+    about = "The gate in front of an Ollama server: keys, strict validation, limits, a queue, streaming that is untouched",
+    after_help = "Examples:\n  \
+        portcullis                               in front of the Ollama on this machine; a key is generated and shown\n  \
+        portcullis up                            start Ollama (or the built-in engine) as well\n  \
+        OLLAMA_API_KEY=… portcullis --port 9000  with your own key\n  \
+        portcullis check                         is the configuration right?\n\n\
+        Configuration: flags, then environment, then portcullis.toml, then defaults; `portcullis check --keys` lists all keys."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the gateway (the default)
+    Serve,
+    /// Run the gateway and the upstream: `ollama serve` if installed, else portcullis-engine
+    #[command(after_help = "Examples:\n  portcullis up\n  OLLAMA_MODEL=qwen3:4b portcullis up\n  portcullis up --models ~/models/tiny.gguf")]
+    Up(UpArgs),
+    /// Read the configuration and print every fault at once; exit 0 or 2
+    #[command(after_help = "Examples:\n  portcullis check\n  portcullis check --config /etc/portcullis.toml --json\n  portcullis check --keys")]
+    Check(CheckArgs),
+}
+
+#[derive(Args, Debug, Clone)]
+struct UpArgs {
+    /// The engine's binary, where no Ollama is installed [default: beside this one, then PATH]
+    #[arg(long, value_name = "PATH")]
+    engine: Option<PathBuf>,
+    /// A GGUF file or a folder of them, for the engine
+    #[arg(long, value_name = "PATH")]
+    models: Option<PathBuf>,
+}
+
+#[derive(Args, Debug, Clone, Copy)]
+struct CheckArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// List every key with its environment name, default and meaning
+    #[arg(long)]
+    keys: bool,
+}
+
+#[derive(Args, Debug, Clone, Default)]
+struct Flags {
+    /// The configuration file [default: ./portcullis.toml, then the user's config folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address to listen on
+    #[arg(long, global = true, value_name = "IP")]
+    address: Option<String>,
+    /// The port to listen on; 0 asks the system
+    #[arg(long, global = true, value_name = "PORT")]
+    port: Option<String>,
+    /// Serve without a key although others can reach it
+    #[arg(long, global = true)]
+    i_know_this_is_public: bool,
+    /// Any key of the configuration, such as limits.body=1MiB
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Flags {
+    fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
+        Config::load(self.config.as_deref(), env, |raw, faults| {
+            self.read_into(raw, faults);
+            more(raw);
+        })
+    }
+
+    fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {
+        for pair in &self.set {
+            match pair.split_once('=') {
+                Some((key, value)) if crate::config::keys::find(key).is_some() => {
+                    raw.set(key, value, Origin::Flag("--set"));
+                }
+                _ => faults.add(pair.split('=').next().unwrap_or(""), "--set", "is not KEY=VALUE with a known key"),
+            }
+        }
+        if let Some(address) = &self.address {
+            raw.set("listen.address", address, Origin::Flag("--address"));
+        }
+        if let Some(port) = &self.port {
+            raw.set("listen.port", port, Origin::Flag("--port"));
+        }
+        if self.i_know_this_is_public {
+            raw.set("listen.public", "true", Origin::Flag("--i-know-this-is-public"));
+        }
+    }
+}
+
+/// Reads the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors. Nobody is left to be told when the terminal is gone.
+            let _gone = error.print();
+            return ExitCode::from(if error.use_stderr() { WRONG } else { 0 });
+        }
+    };
+    let env = Env::of_process();
+    match cli.command {
+        Some(Command::Check(args)) => check::run(&cli.flags, args, &env),
+        Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
+        None | Some(Command::Serve) => serve::run(&cli.flags, &env),
+    }
+}
+
+/// One line to the terminal; a closed terminal stops nobody.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _gone = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _gone = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints the faults of a configuration.
+fn wrong(faults: &Faults) -> ExitCode {
+    complain(format_args!("portcullis: the configuration has {} fault(s); nothing was started", faults.0.len()));
+    for fault in &faults.0 {
+        complain(format_args!("  {fault}"));
+    }
+    ExitCode::from(WRONG)
+}

@@ -1,0 +1,246 @@
+//! `portcullis up`: the gateway and its upstream together.
+//!
+//! The upstream is `ollama serve` if it is installed, else the engine. It listens on loopback whatever `OLLAMA_HOST` says, never
+//! sees our keys, is waited for, restarted with back-off, and stopped when we stop.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::serve::{self, Signals};
+use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, say, wrong};
+use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
+use crate::config::{Config, Origin, UpstreamUrl};
+use crate::listen::clock::Sweeper;
+use crate::route::Pool;
+
+/// An upstream that does not answer for so long after its start is broken: the engine may fetch its model first.
+const READY: Duration = Duration::from_secs(900);
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// An upstream that lived so long is forgiven its earlier ends.
+const STABLE: Duration = Duration::from_secs(60);
+
+pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
+    let config = flags.load(env, |raw| {
+        // One slot is Ollama's own default, and the engine's; a queue with fair turns beats a hidden one behind it.
+        if raw.get("upstream.slots").is_none() && env.get(OLLAMA_NUM_PARALLEL).is_none() {
+            raw.set("upstream.slots", "1", Origin::Default);
+        }
+    });
+    let mut config = match config {
+        Ok(config) => config,
+        Err(faults) => return wrong(&faults),
+    };
+    if !config.upstream.url.is_loopback() {
+        complain("portcullis: upstream.url names another machine; `up` runs the upstream on this one. Use: portcullis serve");
+        return ExitCode::from(WRONG);
+    }
+    let Some(kind) = Kind::find(args, env) else {
+        complain("portcullis: neither `ollama` nor `portcullis-engine` was found; install Ollama, or run: make run");
+        return ExitCode::from(FAILED);
+    };
+    match serve::runtime() {
+        Ok(runtime) => runtime.block_on(up(&mut config, kind, args)),
+        Err(code) => code,
+    }
+}
+
+async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
+    let Ok(mut signals) = Signals::new() else { return ExitCode::from(FAILED) };
+    let port = free_port(config.upstream.url.port);
+    config.upstream.url = UpstreamUrl { host: "127.0.0.1".into(), port, prefix: String::new() };
+    let upstream = Upstream { kind, models: args.models.clone(), port };
+    let (stop, hurry) = signals.split();
+    let mut stop = std::pin::pin!(stop);
+
+    let mut child = match upstream.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            complain(format_args!("portcullis: cannot start {}: {error}", upstream.kind.name()));
+            return ExitCode::from(FAILED);
+        }
+    };
+    say(format_args!("starting {}; waiting until it is ready", upstream.kind.name()));
+    let pool = Pool::new(&config.upstream, false);
+    let ready = tokio::select! {
+        ready = wait_ready(&pool, &mut child) => ready,
+        () = &mut stop => Err("stopped before the upstream was ready".to_owned()),
+    };
+    if let Err(why) = ready {
+        complain(format_args!("portcullis: {why}"));
+        end(&mut child).await;
+        return ExitCode::from(FAILED);
+    }
+    complain(format_args!("upstream: {} on http://127.0.0.1:{port}", upstream.kind.name()));
+    choose_model(config, &pool, &upstream.kind).await;
+    let app = match serve::start(config).await {
+        Ok(app) => app,
+        Err(code) => {
+            end(&mut child).await;
+            return code;
+        }
+    };
+    banner::print(&app, config);
+    serve::tell_default_model(&app).await;
+    let running = app.run(stop, hurry);
+    tokio::select! {
+        () = running => {}
+        () = upstream.keep(&mut child) => {}
+    }
+    end(&mut child).await;
+    ExitCode::SUCCESS
+}
+
+/// The engine's own model where none was asked for; a pull where the upstream is Ollama and lacks the default.
+async fn choose_model(config: &mut Config, pool: &Pool, kind: &Kind) {
+    match kind {
+        Kind::Engine(_) if !config.default_model_set => {
+            if let Some(name) = pull::first_model(pool).await {
+                config.default_model = name;
+            }
+        }
+        Kind::Engine(_) => {}
+        Kind::Ollama(_) => {
+            if let Err(why) = pull::pull_if_missing(&config.upstream.url, pool, &config.default_model).await {
+                complain(format_args!("warning: {} was not pulled: {why}", config.default_model));
+            }
+        }
+    }
+}
+
+/// What runs as the upstream.
+#[derive(Debug)]
+enum Kind {
+    Ollama(PathBuf),
+    Engine(PathBuf),
+}
+
+impl Kind {
+    fn find(args: &UpArgs, env: &Env) -> Option<Self> {
+        if let Some(engine) = &args.engine {
+            return Some(Self::Engine(engine.clone()));
+        }
+        let in_path = |name: &str| {
+            let paths = env.get("PATH").unwrap_or("");
+            std::env::split_paths(paths).map(|dir| dir.join(name)).find(|file| is_program(file))
+        };
+        if args.models.is_none()
+            && let Some(ollama) = in_path("ollama")
+        {
+            return Some(Self::Ollama(ollama));
+        }
+        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("portcullis-engine")));
+        beside.filter(|file| is_program(file)).or_else(|| in_path("portcullis-engine")).map(Self::Engine)
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Ollama(_) => "ollama serve",
+            Self::Engine(_) => "portcullis-engine",
+        }
+    }
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[derive(Debug)]
+struct Upstream {
+    kind: Kind,
+    models: Option<PathBuf>,
+    port: u16,
+}
+
+impl Upstream {
+    fn spawn(&self) -> std::io::Result<Child> {
+        let mut command = match &self.kind {
+            Kind::Ollama(path) => {
+                let mut command = Command::new(path);
+                command.arg("serve").env("OLLAMA_HOST", format!("127.0.0.1:{}", self.port));
+                command
+            }
+            Kind::Engine(path) => {
+                let mut command = Command::new(path);
+                command.args(["serve", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+                if let Some(models) = &self.models {
+                    command.arg("--models").arg(models);
+                }
+                command.env_remove("OLLAMA_HOST");
+                command
+            }
+        };
+        // Our keys and origins are no business of the upstream's; its own group, so that Ctrl-C lets us drain first.
+        for name in ["OLLAMA_API_KEY", "OLLAMA_API_KEY_FILE", "OLLAMA_ORIGINS", "PORT"] {
+            command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTCULLIS_")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).kill_on_drop(true).spawn()
+    }
+
+    /// Restarts the upstream whenever it ends, more slowly each time it ends early.
+    async fn keep(&self, child: &mut Child) {
+        let mut backoff = FIRST_BACKOFF;
+        let mut since = tokio::time::Instant::now();
+        loop {
+            let status = child.wait().await;
+            let code = status.ok().and_then(|status| status.code());
+            if since.elapsed() > STABLE {
+                backoff = FIRST_BACKOFF;
+            }
+            tracing::warn!(code, wait_ms = backoff.as_millis(), "the upstream ended; it is started again");
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            since = tokio::time::Instant::now();
+            match self.spawn() {
+                Ok(next) => *child = next,
+                Err(error) => tracing::error!(error = %error.kind(), "the upstream cannot be started"),
+            }
+        }
+    }
+}
+
+/// The wanted port if nothing listens there, else one of the system's.
+fn free_port(wanted: u16) -> u16 {
+    let bound = |port| std::net::TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
+    bound(wanted).or_else(|_| bound(0)).map_or(wanted, |address| address.port())
+}
+
+async fn wait_ready(pool: &Pool, child: &mut Child) -> Result<(), String> {
+    let asking = async {
+        let sweeper = Sweeper::default();
+        let clock = sweeper.clock();
+        loop {
+            let asked = tokio::time::timeout(Duration::from_secs(2), pool.get(&clock, "/api/version")).await;
+            if matches!(asked, Ok(Ok(_))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        asked = tokio::time::timeout(READY, asking) => asked.map_err(|_| "the upstream did not become ready".to_owned()),
+        ended = child.wait() => Err(format!(
+            "the upstream ended before it was ready{}",
+            ended.ok().and_then(|status| status.code()).map_or_else(String::new, |code| format!(" (exit code {code})"))
+        )),
+    }
+}
+
+/// Asks it to end, and insists after a while.
+async fn end(child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        // It may have ended by itself.
+        let _gone = kill_process(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+        let _gone = child.kill().await;
+    }
+}
