@@ -21,6 +21,12 @@ pub struct Late {
     opening: Opening,
 }
 
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Late").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
 /// What a poll of it brought.
 pub(super) enum Next {
     /// A frame, or the end.

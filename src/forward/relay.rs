@@ -26,7 +26,8 @@ pub struct Stream {
     pub(super) clock: Arc<Clock>,
     pub(super) call: Arc<Call>,
     pub(super) record: Record,
-    pub(super) held: Held,
+    /// Dropped with the stream.
+    _held: Held,
     /// When the last byte went to the caller.
     pub(super) sent: Millis,
 }
@@ -34,7 +35,7 @@ pub struct Stream {
 impl Stream {
     /// Of this call, from now on.
     pub fn new(rules: Arc<Rules>, clock: Arc<Clock>, call: Arc<Call>, record: Record, held: Held) -> Self {
-        Self { rules, clock, call, record, held, sent: clock::now() }
+        Self { rules, clock, call, record, _held: held, sent: clock::now() }
     }
 
     /// The first heartbeat is due already.

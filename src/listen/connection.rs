@@ -70,7 +70,7 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
         if conn.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(false);
         }
-        if clock.passed(state.read_by()) {
+        if clock.passed(state.read_by()) || clock.passed(state.write_by()) {
             return Poll::Ready(true);
         }
         Poll::Pending

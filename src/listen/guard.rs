@@ -39,7 +39,7 @@ pub(super) struct Guarded {
     given: usize,
     body_since: Millis,
     body_bytes: u64,
-    stalled_since: Millis,
+    stalled: bool,
     answering: bool,
     reject: Option<Reject>,
 }
@@ -54,7 +54,7 @@ impl Guarded {
             given: 0,
             body_since: NEVER,
             body_bytes: 0,
-            stalled_since: NEVER,
+            stalled: false,
             answering: false,
             reject: None,
         }
@@ -73,11 +73,6 @@ impl Guarded {
     /// Has a request begun that is not whole?
     pub(super) fn is_inside_request(&self) -> bool {
         self.scanner.is_inside()
-    }
-
-    /// When writing must have made progress.
-    pub(super) fn write_by(&self) -> Millis {
-        if self.stalled_since == NEVER { NEVER } else { clock::after(self.stalled_since, Some(WRITE_STALL)) }
     }
 
     fn hand_out(&mut self, cursor: &mut ReadBufCursor<'_>) {
@@ -133,11 +128,16 @@ impl Guarded {
 
     fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
         match result {
-            Poll::Pending if self.stalled_since == NEVER => self.stalled_since = clock::now(),
+            Poll::Pending if !self.stalled => {
+                self.stalled = true;
+                self.state.set_write_by(clock::after(clock::now(), Some(WRITE_STALL)));
+            }
             Poll::Pending => {}
             Poll::Ready(_) => {
-                self.stalled_since = NEVER;
                 self.answering = true;
+                if std::mem::take(&mut self.stalled) {
+                    self.state.set_write_by(NEVER);
+                }
             }
         }
     }

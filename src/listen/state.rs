@@ -18,11 +18,18 @@ pub struct ConnState {
     busy: AtomicBool,
     /// Until when the next step of reading must have happened.
     read_by: AtomicU64,
+    /// Until when the caller must have taken something; never, while it does.
+    write_by: AtomicU64,
 }
 
 impl ConnState {
     pub(super) fn new(clock: Arc<Clock>, read_by: Millis) -> Arc<Self> {
-        Arc::new(Self { clock, busy: AtomicBool::new(false), read_by: AtomicU64::new(read_by) })
+        Arc::new(Self {
+            clock,
+            busy: AtomicBool::new(false),
+            read_by: AtomicU64::new(read_by),
+            write_by: AtomicU64::new(NEVER),
+        })
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -36,6 +43,14 @@ impl ConnState {
 
     pub(super) fn read_by(&self) -> Millis {
         self.read_by.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn write_by(&self) -> Millis {
+        self.write_by.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_write_by(&self, at: Millis) {
+        self.write_by.store(at, Ordering::Relaxed);
     }
 
     pub(super) fn set_read_by(&self, at: Millis) {

@@ -50,8 +50,9 @@ async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody
     match gate.pool.get(&clock, "/api/version").await {
         Ok(_) => Ok(object(visit, &json!({"status": "ready"}), None)),
         Err(error) => {
-            let failure = Failure::from(error);
-            Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, ..failure })
+            let mut failure = Failure::from(error);
+            failure.status = StatusCode::SERVICE_UNAVAILABLE;
+            Err(failure)
         }
     }
 }

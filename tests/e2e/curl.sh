@@ -31,26 +31,6 @@ sys.exit(not (list(body) == ["error"] and isinstance(body["error"], str) and bod
 ' "$scratch/body" || fail "$1: not the error shape: $(head -c 300 "$scratch/body")"
 }
 
-stat() {
-  curl -fsS -m 5 "$E2E_ENGINE/engine/stats" | python3 -c '
-import json, sys
-value = json.load(sys.stdin)
-for part in sys.argv[1].split("."):
-    value = value[part] if value is not None else None
-print(value)
-' "$1"
-}
-
-# until_stat NAME OPERATOR NUMBER: waits up to 10 s for the figure.
-until_stat() {
-  local i
-  for ((i = 0; i < 200; i++)); do
-    if test "$(stat "$1")" "$2" "$3"; then return 0; fi
-    sleep 0.05
-  done
-  fail "the engine's $1 is $(stat "$1"), not $2 $3"
-}
-
 # -- the README's lines, as a reader pastes them
 readme_lines() {
   local command n=0
@@ -93,46 +73,6 @@ print(json.dumps({"prompt": last["content"], "messages": body["messages"], "opti
   curl -sSN -m 120 "${auth[@]}" "${json[@]}" "$E2E_URL/chat_api" -d "$body" | python3 "$here/lines.py" || fail "/chat_api with turns"
 }
 
-# -- Ctrl-C: the engine stops within a second
-cancel() {
-  local before pid i begun
-  before=$(stat cancelled)
-  curl -sN -m 120 "${auth[@]}" "${json[@]}" "$E2E_URL/api/generate" \
-    -d '{"prompt":"Write a very long story about a voyage around the world.","options":{"num_predict":1500,"repeat_penalty":1.2,"seed":3}}' \
-    >"$scratch/cut" &
-  pid=$!
-  for ((i = 0; i < 600; i++)); do
-    [ "$(wc -l <"$scratch/cut")" -ge 3 ] && break
-    sleep 0.05
-  done
-  [ "$(wc -l <"$scratch/cut")" -ge 3 ] || fail "no token came"
-  # SIGINT, as the terminal sends it; a background job of a script ignores it, so TERM stands in for it.
-  kill -TERM "$pid"
-  wait "$pid" 2>/dev/null || true
-  begun=$(date +%s%N)
-  until_stat cancelled -gt "$before"
-  until_stat generating -eq 0
-  local took=$((($(date +%s%N) - begun) / 1000000))
-  [ "$took" -le 1000 ] || fail "the engine stopped only $took ms after curl was gone"
-  grep -q '"done":true' "$scratch/cut" && fail "the answer had already ended; nothing was cancelled"
-  printf 'curl: the engine stopped %s ms after curl was gone; by its own clock %s ms after it saw it\n' \
-    "$took" "$(stat last_cancel.after_ms)" >&2
-}
-
-# -- a whole answer that is given up, too
-cancel_whole() {
-  local before pid
-  before=$(stat cancelled)
-  curl -s -m 120 "${auth[@]}" "${json[@]}" "$E2E_URL/api/generate" -o /dev/null \
-    -d '{"prompt":"Write a very long story about a voyage around the world.","stream":false,"options":{"num_predict":1500,"repeat_penalty":1.2,"seed":3}}' &
-  pid=$!
-  until_stat generating -eq 1
-  kill -TERM "$pid"
-  wait "$pid" 2>/dev/null || true
-  until_stat cancelled -gt "$before"
-  until_stat generating -eq 0
-}
-
 refusals() {
   status 401 "no key" "${json[@]}" "$E2E_URL/chat" -d '{"messages":[]}'
   grep -qi '^www-authenticate: *bearer' "$scratch/head" || fail "401 without WWW-Authenticate"
@@ -173,5 +113,6 @@ turns
 status 200 "no model" "${auth[@]}" "$E2E_URL/api/generate" -d '{"prompt":"Hi","stream":false,"options":{"num_predict":8}}'
 refusals
 pages
-cancel
-cancel_whole
+# Ctrl-C: the engine stops within a second, while it streams and while it makes a whole answer.
+python3 "$here/cancel.py" stream
+python3 "$here/cancel.py" whole

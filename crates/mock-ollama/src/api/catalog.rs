@@ -168,6 +168,10 @@ fn read_recorded() -> Vec<Model> {
         if let Value::Object(members) = &mut listed {
             ["expires_at", "size_vram", "context_length"].map(|key| members.shift_remove(key));
         }
+        if let Some(details) = listed.get_mut("details").filter(|details| details.get("context_length").is_none()) {
+            put(details, "context_length", json!(512));
+            put(details, "embedding_length", json!(384));
+        }
         put(&mut listed, "modified_at", shown.get("modified_at").cloned().unwrap_or_default());
         let words = shown.get("capabilities").and_then(Value::as_array).cloned().unwrap_or_default();
         let capabilities: Vec<_> =

@@ -8,5 +8,3 @@
 pub(crate) mod fields;
 pub(crate) mod scan;
 pub(crate) mod text;
-
-pub(crate) use fields::{Fields, Kind, Shape};

@@ -34,7 +34,7 @@ impl Writer {
         out: &mut Vec<u8>,
         (status, framing): (u16, Framing),
         fields: impl Iterator<Item = (&'a str, &'a str)>,
-        (head, script): (&Head, &Script),
+        (head, script): (&Head, &'a Script),
     ) {
         let version = if head.http10 { "1.0" } else { "1.1" };
         write!(out, "HTTP/{version} {status} {}\r\n", reason(status)).ok();
