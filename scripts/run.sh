@@ -17,8 +17,8 @@ upstream_url() {
       host=${host#*://}
     fi
     host=${host%%/*}
-    # A port stands after the last colon, unless that colon is part of an address in brackets.
-    if [[ $host =~ ^(.*):([0-9]+)$ && ${BASH_REMATCH[1]} != *[!]]:* ]]; then
+    # A port stands after the last colon, unless that colon is part of an IPv6 address.
+    if [[ $host =~ ^([^:]*|\[.*\]):([0-9]+)$ ]]; then
       host=${BASH_REMATCH[1]}
       port=${BASH_REMATCH[2]}
     fi
@@ -53,6 +53,11 @@ main() {
     fi
     cargo build --release --quiet -p portcullis-engine
   fi
+  # `up` runs its upstream on this machine, whatever machine was asked for and did not answer.
+  case $url in
+    *://localhost | *://localhost[:/]* | *://127.* | *'://[::1]'*) ;;
+    *) unset OLLAMA_LOCAL_URL PORTCULLIS_UPSTREAM_URL OLLAMA_HOST ;;
+  esac
   exec "$target/release/portcullis" up "$@"
 }
 

@@ -69,8 +69,8 @@ pub struct App {
 impl App {
     /// Builds every part and binds the listener.
     pub async fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
-        let default_model =
-            model::canonical(&config.default_model).map_err(|_| BuildError::Model(config.default_model.clone()))?;
+        let default_model = model::canonical(&config.default_model)
+            .map_err(|_| BuildError::Model(config.default_model.clone()))?;
         let generated = match config.keys {
             Keys::Generated => {
                 let (key, new) = generated_key(&config.data_dir)?;

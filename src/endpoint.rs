@@ -135,9 +135,7 @@ fn rows(path: &str, on: Switches) -> Option<&'static [Row]> {
         "/api/create" if on.management => &[("POST", E::Managed)],
         "/api/copy" if on.management => &[("POST", E::Managed)],
         "/api/delete" if on.management => &[("DELETE", E::Managed)],
-        _ if on.management && is_blob(path) => {
-            &[("HEAD", E::Managed), ("POST", E::Managed)]
-        }
+        _ if on.management && is_blob(path) => &[("HEAD", E::Managed), ("POST", E::Managed)],
         _ if path.starts_with("/static/") => &[("GET", E::Asset)],
         _ => return None,
     })
@@ -198,8 +196,20 @@ mod tests {
     #[test]
     fn odd_spellings_are_refused_before_the_table() {
         for path in [
-            "/api/%63hat", "//api/chat", "/api//tags", "/api/./tags", "/api/../api/tags", "/api/tags;x=1",
-            "/api\\tags", "/api/tags\u{7f}", "/café", "*", "", "/a/..", "/%zz", "/..",
+            "/api/%63hat",
+            "//api/chat",
+            "/api//tags",
+            "/api/./tags",
+            "/api/../api/tags",
+            "/api/tags;x=1",
+            "/api\\tags",
+            "/api/tags\u{7f}",
+            "/café",
+            "*",
+            "",
+            "/a/..",
+            "/%zz",
+            "/..",
         ] {
             assert_eq!(resolve(&Method::GET, path, OPEN), Err(Refusal::OddPath), "{path:?}");
         }

@@ -32,7 +32,8 @@ pub(super) fn print(app: &App, config: &Config) {
 /// `0.0.0.0` is where one listens, not where one goes.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let loopback: IpAddr = if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
+        let loopback: IpAddr =
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
         return SocketAddr::new(loopback, address.port());
     }
     address

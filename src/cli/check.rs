@@ -53,7 +53,9 @@ fn list(as_json: bool) -> ExitCode {
         names.extend(key.older.iter().map(|name| (*name).to_owned()));
         if as_json {
             let secret = key.kind == Kind::Secret;
-            say(json!({"key": key.name, "env": names, "default": key.default, "secret": secret, "about": key.about}));
+            say(
+                json!({"key": key.name, "env": names, "default": key.default, "secret": secret, "about": key.about}),
+            );
         } else {
             let default = if key.default.is_empty() { "none" } else { key.default };
             say(format_args!("{}  [{default}]\n    {}\n    {}", key.name, key.about, names.join(", ")));

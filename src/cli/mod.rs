@@ -41,10 +41,14 @@ enum Command {
     /// Run the gateway (the default)
     Serve,
     /// Run the gateway and the upstream: `ollama serve` if installed, else portcullis-engine
-    #[command(after_help = "Examples:\n  portcullis up\n  OLLAMA_MODEL=qwen3:4b portcullis up\n  portcullis up --models ~/models/tiny.gguf")]
+    #[command(
+        after_help = "Examples:\n  portcullis up\n  OLLAMA_MODEL=qwen3:4b portcullis up\n  portcullis up --models ~/models/tiny.gguf"
+    )]
     Up(UpArgs),
     /// Read the configuration and print every fault at once; exit 0 or 2
-    #[command(after_help = "Examples:\n  portcullis check\n  portcullis check --config /etc/portcullis.toml --json\n  portcullis check --keys")]
+    #[command(
+        after_help = "Examples:\n  portcullis check\n  portcullis check --config /etc/portcullis.toml --json\n  portcullis check --keys"
+    )]
     Check(CheckArgs),
 }
 
@@ -101,7 +105,11 @@ impl Flags {
                 Some((key, value)) if crate::config::keys::find(key).is_some() => {
                     raw.set(key, value, Origin::Flag("--set"));
                 }
-                _ => faults.add(pair.split('=').next().unwrap_or(""), "--set", "is not KEY=VALUE with a known key"),
+                _ => faults.add(
+                    pair.split('=').next().unwrap_or(""),
+                    "--set",
+                    "is not KEY=VALUE with a known key",
+                ),
             }
         }
         if let Some(address) = &self.address {
@@ -147,7 +155,10 @@ fn complain(line: impl std::fmt::Display) {
 
 /// Prints the faults of a configuration.
 fn wrong(faults: &Faults) -> ExitCode {
-    complain(format_args!("portcullis: the configuration has {} fault(s); nothing was started", faults.0.len()));
+    complain(format_args!(
+        "portcullis: the configuration has {} fault(s); nothing was started",
+        faults.0.len()
+    ));
     for fault in &faults.0 {
         complain(format_args!("  {fault}"));
     }

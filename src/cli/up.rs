@@ -36,11 +36,15 @@ pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
         Err(faults) => return wrong(&faults),
     };
     if !config.upstream.url.is_loopback() {
-        complain("portcullis: upstream.url names another machine; `up` runs the upstream on this one. Use: portcullis serve");
+        complain(
+            "portcullis: upstream.url names another machine; `up` runs the upstream on this one. Use: portcullis serve",
+        );
         return ExitCode::from(WRONG);
     }
     let Some(kind) = Kind::find(args, env) else {
-        complain("portcullis: neither `ollama` nor `portcullis-engine` was found; install Ollama, or run: make run");
+        complain(
+            "portcullis: neither `ollama` nor `portcullis-engine` was found; install Ollama, or run: make run",
+        );
         return ExitCode::from(FAILED);
     };
     match serve::runtime() {
@@ -133,7 +137,8 @@ impl Kind {
         {
             return Some(Self::Ollama(ollama));
         }
-        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("portcullis-engine")));
+        let beside =
+            std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("portcullis-engine")));
         beside.filter(|file| is_program(file)).or_else(|| in_path("portcullis-engine")).map(Self::Engine)
     }
 
@@ -179,7 +184,9 @@ impl Upstream {
         for name in ["OLLAMA_API_KEY", "OLLAMA_API_KEY_FILE", "OLLAMA_ORIGINS", "PORT"] {
             command.env_remove(name);
         }
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTCULLIS_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTCULLIS_"))
+        {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).kill_on_drop(true).spawn()
@@ -209,7 +216,8 @@ impl Upstream {
 
 /// The wanted port if nothing listens there, else one of the system's.
 fn free_port(wanted: u16) -> u16 {
-    let bound = |port| std::net::TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
+    let bound =
+        |port| std::net::TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
     bound(wanted).or_else(|_| bound(0)).map_or(wanted, |address| address.port())
 }
 

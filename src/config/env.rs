@@ -39,7 +39,9 @@ impl Env {
     pub fn user_folder(&self, variable: &str, below_home: &str) -> Option<std::path::PathBuf> {
         let set = self.get(variable).filter(|value| value.starts_with('/'));
         set.map(std::path::PathBuf::from).or_else(|| {
-            self.get("HOME").filter(|home| !home.is_empty()).map(|home| std::path::Path::new(home).join(below_home))
+            self.get("HOME")
+                .filter(|home| !home.is_empty())
+                .map(|home| std::path::Path::new(home).join(below_home))
         })
     }
 

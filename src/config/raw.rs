@@ -51,7 +51,8 @@ impl Raw {
 
     /// Reads a TOML file's text. A name that is none of ours is a fault, with its line.
     pub fn read_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
-        let file = path.file_name().map_or_else(|| "the file".into(), |name| name.to_string_lossy().into_owned());
+        let file =
+            path.file_name().map_or_else(|| "the file".into(), |name| name.to_string_lossy().into_owned());
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
             Err(error) => {
@@ -84,7 +85,9 @@ fn as_text(value: &toml::Value, kind: Kind) -> Option<String> {
         (toml::Value::String(text), Kind::Text | Kind::Secret | Kind::List | Kind::Duration | Kind::Size) => {
             Some(text.clone())
         }
-        (toml::Value::Integer(number), Kind::Number | Kind::Duration | Kind::Size) => Some(number.to_string()),
+        (toml::Value::Integer(number), Kind::Number | Kind::Duration | Kind::Size) => {
+            Some(number.to_string())
+        }
         (toml::Value::Boolean(truth), Kind::Bool) => Some(truth.to_string()),
         (toml::Value::Array(items), Kind::List) => {
             items.iter().map(toml::Value::as_str).collect::<Option<Vec<_>>>().map(|items| items.join(","))
@@ -176,7 +179,11 @@ mod tests {
         let (_, faults) = read("top = 1\n[listen]\nprot = 1\nport = \"x\"\n[nope]\na = 1\n");
         let text = faults.to_string();
         assert_eq!(faults.0.len(), 4, "{text}");
-        assert!(text.contains("listen.prot (from portcullis.toml line 3): unknown key; did you mean listen.port?"));
+        assert!(
+            text.contains(
+                "listen.prot (from portcullis.toml line 3): unknown key; did you mean listen.port?"
+            )
+        );
         assert!(text.contains("listen.port (from portcullis.toml line 4): must be a whole number"));
     }
 

@@ -36,7 +36,8 @@ impl Config {
 
 fn find_file(env: &Env) -> Option<PathBuf> {
     let here = PathBuf::from("portcullis.toml");
-    let user = env.user_folder("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("portcullis/portcullis.toml"));
+    let user =
+        env.user_folder("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("portcullis/portcullis.toml"));
     [Some(here), user].into_iter().flatten().find(|path| path.is_file())
 }
 
@@ -104,7 +105,9 @@ impl Reader<'_> {
             self.faults.add(
                 "keys.api_key",
                 self.origin("keys.api_key"),
-                format!("is empty: anybody could use the models, {why}. Set a key, or say --i-know-this-is-public"),
+                format!(
+                    "is empty: anybody could use the models, {why}. Set a key, or say --i-know-this-is-public"
+                ),
             );
         }
     }
@@ -114,7 +117,8 @@ impl Reader<'_> {
         if text.is_empty() {
             return Keys::Public;
         }
-        let keys: Vec<String> = text.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();
+        let keys: Vec<String> =
+            text.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();
         if keys.is_empty() || keys.iter().any(|key| !key.bytes().all(|b| b.is_ascii_graphic())) {
             self.faults.add(
                 "keys.api_key",
@@ -145,7 +149,10 @@ impl Reader<'_> {
         }
         for origin in &list {
             let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
-            if rest.is_empty() || rest.contains(['/', '*', '@', ' ']) || !origin.bytes().all(|b| b.is_ascii_graphic()) {
+            if rest.is_empty()
+                || rest.contains(['/', '*', '@', ' '])
+                || !origin.bytes().all(|b| b.is_ascii_graphic())
+            {
                 let message = format!("{origin:?} is no origin such as https://app.example, and not *");
                 self.faults.add("listen.origins", self.origin("listen.origins"), message);
             }
@@ -213,7 +220,8 @@ impl Reader<'_> {
     }
 
     fn upstream(&mut self, url: UpstreamUrl) -> Upstream {
-        let parallel = self.env.get(env::OLLAMA_NUM_PARALLEL).and_then(|n| n.trim().parse().ok()).filter(|&n| n > 0);
+        let parallel =
+            self.env.get(env::OLLAMA_NUM_PARALLEL).and_then(|n| n.trim().parse().ok()).filter(|&n| n > 0);
         let slots = match (self.raw.get("upstream.slots"), parallel) {
             (None, Some(n)) => Some(n),
             _ => self.limit("upstream.slots", 1_000_000),
@@ -264,7 +272,11 @@ impl Reader<'_> {
     fn default_model(&mut self) -> String {
         let name = self.text("models.default").trim().to_owned();
         if name.is_empty() || name.len() > 350 || !name.bytes().all(|b| b.is_ascii_graphic()) {
-            self.faults.add("models.default", self.origin("models.default"), "must be a model's name such as qwen3:4b");
+            self.faults.add(
+                "models.default",
+                self.origin("models.default"),
+                "must be a model's name such as qwen3:4b",
+            );
         }
         name
     }
@@ -277,7 +289,9 @@ impl Reader<'_> {
                 "none" if list.len() == 1 => sources.push("'none'".to_owned()),
                 "self" => sources.push("'self'".into()),
                 "huggingface" => sources.push("https://huggingface.co".into()),
-                o if o.starts_with("https://") && !o.contains([';', ' ', '\'', '"']) => sources.push(o.to_owned()),
+                o if o.starts_with("https://") && !o.contains([';', ' ', '\'', '"']) => {
+                    sources.push(o.to_owned())
+                }
                 other => self.faults.add(
                     "pages.frame_ancestors",
                     self.origin("pages.frame_ancestors"),

@@ -20,7 +20,9 @@ impl UpstreamUrl {
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("https upstreams are not supported yet; use http, or a local TLS tunnel such as stunnel");
+                return Err(
+                    "https upstreams are not supported yet; use http, or a local TLS tunnel such as stunnel",
+                );
             }
             Some(_) => return Err("must start with http://"),
             None => return Err("must be a URL such as http://127.0.0.1:11434"),
@@ -67,7 +69,9 @@ impl UpstreamUrl {
         };
         let prefix = path.trim_end_matches('/');
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-        if !prefix.chars().all(plain) || prefix.split('/').skip(1).any(|s| s.is_empty() || s == "." || s == "..") {
+        if !prefix.chars().all(plain)
+            || prefix.split('/').skip(1).any(|s| s.is_empty() || s == "." || s == "..")
+        {
             return Err("the path must be plain segments");
         }
         Ok(Self { host: host.to_owned(), port, prefix: prefix.to_owned() })
@@ -122,8 +126,20 @@ mod tests {
         assert_eq!(UpstreamUrl::parse("http://[::1]:9/a/b/"), Ok(url("::1", 9, "/a/b")));
         assert_eq!(UpstreamUrl::parse("HTTP://box"), Ok(url("box", 80, "")));
         for bad in [
-            "", "localhost:11434", "https://x", "file:///etc", "http://u:p@h", "http://h?x", "http://h#x", "http://h/../x",
-            "http://h:0", "http://h:99999", "http://", "http://a b", "http://::1:80", "http://h/%2e",
+            "",
+            "localhost:11434",
+            "https://x",
+            "file:///etc",
+            "http://u:p@h",
+            "http://h?x",
+            "http://h#x",
+            "http://h/../x",
+            "http://h:0",
+            "http://h:99999",
+            "http://",
+            "http://a b",
+            "http://::1:80",
+            "http://h/%2e",
         ] {
             assert!(UpstreamUrl::parse(bad).is_err(), "{bad:?}");
         }

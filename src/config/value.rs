@@ -27,7 +27,11 @@ impl Reader<'_> {
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        self.text(name)
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect()
     }
 
     pub(super) fn bad(&mut self, name: &str, allowed: &str) {

@@ -84,4 +84,3 @@ impl http_body::Body for ReplyBody {
         }
     }
 }
-

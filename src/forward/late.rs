@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::relay::{Relay, Stream};
 use super::Opened;
+use super::relay::{Relay, Stream};
 use crate::record::Ending;
 use crate::respond::{Failure, StreamFault};
 use crate::types::Side;

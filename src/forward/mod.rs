@@ -129,7 +129,9 @@ async fn read_whole(
         loop {
             match ready!(body.poll_piece(cx, &mut bytes)) {
                 Ok(Piece::Data) if bytes.len() <= most => {}
-                Ok(Piece::Data) => return Poll::Ready(Err(Failure::bad_answer("longer than upstream.max_answer"))),
+                Ok(Piece::Data) => {
+                    return Poll::Ready(Err(Failure::bad_answer("longer than upstream.max_answer")));
+                }
                 Ok(Piece::End) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(Failure::bad_answer(error.to_string()))),
             }

@@ -59,7 +59,14 @@ impl Stream {
     }
 
     /// The last line of a stream that broke, behind what was whole.
-    pub(super) fn fail(&mut self, mut lines: Vec<u8>, side: Side, public: &str, detail: String, ending: Ending) -> Bytes {
+    pub(super) fn fail(
+        &mut self,
+        mut lines: Vec<u8>,
+        side: Side,
+        public: &str,
+        detail: String,
+        ending: Ending,
+    ) -> Bytes {
         lines.extend(answer::error_line(public));
         self.record.fail(side, detail);
         let bytes = self.send(lines);
@@ -105,7 +112,9 @@ impl Relay {
                         return Poll::Ready(Some(frame));
                     }
                 }
-                Poll::Ready(Ok(Piece::End)) => return Poll::Ready(self.ended("it ended without its final object")),
+                Poll::Ready(Ok(Piece::End)) => {
+                    return Poll::Ready(self.ended("it ended without its final object"));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(self.ended(&error.to_string())),
             }
         }
@@ -135,10 +144,14 @@ impl Relay {
             return Poll::Ready(self.ended(""));
         }
         if clock.passed(self.total_by) {
-            return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Clock("upstream.total_timeout"))));
+            return Poll::Ready(Some(
+                self.break_off(Vec::new(), &StreamFault::Clock("upstream.total_timeout")),
+            ));
         }
         if clock.passed(clock::after(self.heard, self.stream.rules.idle)) {
-            return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Clock("upstream.idle_timeout"))));
+            return Poll::Ready(Some(
+                self.break_off(Vec::new(), &StreamFault::Clock("upstream.idle_timeout")),
+            ));
         }
         if self.linger_by == NEVER
             && let Some(frame) = self.stream.heartbeat()
@@ -164,7 +177,9 @@ impl Relay {
                 Some(frame)
             }
             Lines::Fault(lines, fault) => Some(self.break_off(lines, &fault)),
-            Lines::None | Lines::Some(_) => Some(self.break_off(Vec::new(), &StreamFault::Broken(why.to_owned()))),
+            Lines::None | Lines::Some(_) => {
+                Some(self.break_off(Vec::new(), &StreamFault::Broken(why.to_owned())))
+            }
         }
     }
 

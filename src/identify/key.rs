@@ -111,7 +111,9 @@ mod tests {
             text[at] = if text[at] == b'x' { b'y' } else { b'x' };
             assert_eq!(ApiKey::parse(std::str::from_utf8(&text).unwrap()), Err(KeyError::Form));
         }
-        assert!(ApiKey::parse("pc_").is_err() && ApiKey::parse("").is_err() && ApiKey::parse("ключ").is_err());
+        assert!(
+            ApiKey::parse("pc_").is_err() && ApiKey::parse("").is_err() && ApiKey::parse("ключ").is_err()
+        );
     }
 
     #[test]

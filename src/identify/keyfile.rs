@@ -50,7 +50,11 @@ pub fn generated_key(folder: &Path) -> Result<(ApiKey, bool), KeyFileError> {
             Ok((key, false))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault("create", folder))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(fault("create", folder))?;
             let key = ApiKey::generate()?;
             write_new(folder, &path, &key).map_err(fault("write", &path))?;
             Ok((key, true))

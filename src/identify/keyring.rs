@@ -55,7 +55,8 @@ impl Keyring {
 
     fn add(&mut self, text: &str, id: &str, strong: bool) {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        let key = Key { id: KeyId(id.into()), index: self.by_digest.len(), scopes: Scopes::USE, strong, digest };
+        let key =
+            Key { id: KeyId(id.into()), index: self.by_digest.len(), scopes: Scopes::USE, strong, digest };
         self.by_digest.entry(digest).or_insert_with(|| Arc::new(key));
     }
 

@@ -6,8 +6,8 @@
 
 mod credential;
 mod key;
-mod keyring;
 mod keyfile;
+mod keyring;
 mod lockout;
 mod peer;
 
@@ -120,14 +120,15 @@ impl Identify {
             return Ok(());
         }
         let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
-        });
+        let name = host
+            .rsplit_once(':')
+            .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
         let bare = name.trim_matches(['[', ']']);
         let loopback = bare.eq_ignore_ascii_case("localhost")
             || bare.to_ascii_lowercase().ends_with(".localhost")
             || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let ours = self.hosts.iter().any(|own| own.eq_ignore_ascii_case(bare) || own.eq_ignore_ascii_case(host));
+        let ours =
+            self.hosts.iter().any(|own| own.eq_ignore_ascii_case(bare) || own.eq_ignore_ascii_case(host));
         if loopback || ours { Ok(()) } else { Err(IdentifyError::Host) }
     }
 
@@ -209,7 +210,10 @@ mod tests {
             assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong));
         }
         assert!(matches!(ask(HERE, "guess"), Err(IdentifyError::LockedOut { .. })));
-        assert!(matches!(ask(HERE, "short"), Err(IdentifyError::LockedOut { .. })), "tried once this second already");
+        assert!(
+            matches!(ask(HERE, "short"), Err(IdentifyError::LockedOut { .. })),
+            "tried once this second already"
+        );
         assert_eq!(ask(HERE, "a-key-of-more-than-twenty-characters"), Ok(()), "cannot have been guessed");
         assert_eq!(ask(THERE, "short"), Ok(()), "another address is not concerned");
         assert_eq!(stage.identify(HERE, &HeaderMap::new(), Scope::Read).unwrap_err(), IdentifyError::Missing);
@@ -231,7 +235,14 @@ mod tests {
             headers.insert("host", host.parse().unwrap());
             stage.host(&headers)
         };
-        for host in ["localhost", "127.0.0.1:8000", "[::1]:8000", "app.localhost:1", "gate.example", "GATE.example:443"] {
+        for host in [
+            "localhost",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "app.localhost:1",
+            "gate.example",
+            "GATE.example:443",
+        ] {
             assert_eq!(ask(host), Ok(()), "{host}");
         }
         for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"] {

@@ -40,8 +40,12 @@ impl Peers {
         match &self.rule {
             TrustedProxy::None => Ok(Some(peer)),
             TrustedProxy::HuggingFace => Ok(None),
-            TrustedProxy::Cloudflare if peer.is_loopback() => cloudflare(headers).map(|ip| Some(ip.unwrap_or(peer))),
-            TrustedProxy::Forwarded { peers, hops } if peers.iter().any(|net: &IpNet| net.contains(&peer)) => {
+            TrustedProxy::Cloudflare if peer.is_loopback() => {
+                cloudflare(headers).map(|ip| Some(ip.unwrap_or(peer)))
+            }
+            TrustedProxy::Forwarded { peers, hops }
+                if peers.iter().any(|net: &IpNet| net.contains(&peer)) =>
+            {
                 forwarded(headers, *hops).map(|ip| Some(ip.unwrap_or(peer)))
             }
             TrustedProxy::Cloudflare | TrustedProxy::Forwarded { .. } => Ok(Some(peer)),
@@ -87,7 +91,11 @@ mod tests {
         map
     }
 
-    fn ask(rule: &TrustedProxy, peer: &str, pairs: &[(&'static str, &str)]) -> Result<Option<String>, PeerError> {
+    fn ask(
+        rule: &TrustedProxy,
+        peer: &str,
+        pairs: &[(&'static str, &str)],
+    ) -> Result<Option<String>, PeerError> {
         let found = Peers::new(rule).client(peer.parse().unwrap(), &headers(pairs))?;
         Ok(found.map(|ip| ip.to_string()))
     }

@@ -136,7 +136,9 @@ impl Sweeper {
     }
 
     fn wake_all(&self) {
-        for clock in self.clocks.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+        for clock in
+            self.clocks.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
+        {
             clock.waker.wake();
         }
     }

@@ -190,7 +190,9 @@ impl Read for Guarded {
                 // End of stream reads as nothing; hyper takes it from there.
                 Ok(true) => return Poll::Ready(Ok(())),
                 Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(this.io.poll_read_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(this.io.poll_read_ready(cx))?
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -239,14 +239,20 @@ mod tests {
         let chunked = format!("{CHUNKED}5\r\nhello\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n");
         for request in [format!("{HEAD}hello"), chunked, "GET / HTTP/1.1\r\nHost: a\r\n\r\n".into()] {
             for n in 1..=request.len() {
-                assert_eq!(run(request.as_bytes(), n), Ok((request.clone().into_bytes(), true)), "pieces of {n}");
+                assert_eq!(
+                    run(request.as_bytes(), n),
+                    Ok((request.clone().into_bytes(), true)),
+                    "pieces of {n}"
+                );
             }
         }
     }
 
     #[test]
     fn bytes_behind_the_request_are_refused() {
-        for request in [format!("{HEAD}helloG"), format!("{CHUNKED}0\r\n\r\nGET"), format!("{HEAD}hello{HEAD}")] {
+        for request in
+            [format!("{HEAD}helloG"), format!("{CHUNKED}0\r\n\r\nGET"), format!("{HEAD}hello{HEAD}")]
+        {
             for n in 1..=request.len() {
                 assert!(run(request.as_bytes(), n).is_err(), "{request:?} in pieces of {n}");
             }
@@ -256,8 +262,16 @@ mod tests {
     #[test]
     fn broken_chunks_are_refused() {
         for body in [
-            "5;x=1\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n", "+5\r\nhello\r\n", " 5\r\nhello\r\n",
-            "\r\nhello", "5\r\nhelloX", "5\r\nhello\n0\r\n\r\n", "FFFFFFFFFFFFFFFFF\r\n", "5 \r\nhello\r\n",
+            "5;x=1\r\nhello\r\n0\r\n\r\n",
+            "5\nhello\r\n0\r\n\r\n",
+            "0x5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+            " 5\r\nhello\r\n",
+            "\r\nhello",
+            "5\r\nhelloX",
+            "5\r\nhello\n0\r\n\r\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "5 \r\nhello\r\n",
             "0000000000000000000005\r\nhello\r\n",
         ] {
             for n in 1..=body.len() {
@@ -270,7 +284,13 @@ mod tests {
 
     #[test]
     fn what_is_no_http_is_answered_at_once() {
-        for bytes in [&b"\x16\x03\x01\x02\x00"[..], b"SSH-2.0-OpenSSH\r\n", b"GET /\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n"] {
+        for bytes in [
+            &b"\x16\x03\x01\x02\x00"[..],
+            b"SSH-2.0-OpenSSH\r\n",
+            b"GET /\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"\r\n",
+        ] {
             assert!(Scanner::default().feed(bytes).is_err(), "{bytes:?}");
         }
         let mut scanner = Scanner::default();

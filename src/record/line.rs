@@ -38,7 +38,9 @@ pub(super) fn ended(record: &Record, json: bool, out: &mut Vec<u8>) {
         None if record.status >= 400 => {
             write!(out, "Refused {} {}: {}", record.method.as_str(), escape(&record.path), record.status)
         }
-        None => write!(out, "Answered {} {}: {}", record.method.as_str(), escape(&record.path), record.status),
+        None => {
+            write!(out, "Answered {} {}: {}", record.method.as_str(), escape(&record.path), record.status)
+        }
     };
     let mut fields = Fields::begin(record, json, out);
     fields.text("ending", ending.name());
@@ -104,7 +106,8 @@ impl<'a> Fields<'a> {
     }
 
     fn name(&mut self, name: &str) {
-        let _written = if self.json { write!(self.out, ",\"{name}\":") } else { write!(self.out, " {name}=") };
+        let _written =
+            if self.json { write!(self.out, ",\"{name}\":") } else { write!(self.out, " {name}=") };
     }
 
     fn number(&mut self, name: &str, value: u64) {
@@ -115,11 +118,8 @@ impl<'a> Fields<'a> {
     fn text(&mut self, name: &str, value: &str) {
         self.name(name);
         let plain = !self.json && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-        let _written = if plain {
-            write!(self.out, "{value}")
-        } else {
-            write!(self.out, "\"{}\"", escape(value))
-        };
+        let _written =
+            if plain { write!(self.out, "{value}") } else { write!(self.out, "\"{}\"", escape(value)) };
     }
 
     fn end(self) {
@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn text_reads_like_the_systems_that_it_replaces() {
         let text = line(|out| proxying(&record(), false, out));
-        let expected = " INFO Proxying POST /chat → Ollama /api/chat (stream=false) request_id=00000000000000ab\n";
+        let expected =
+            " INFO Proxying POST /chat → Ollama /api/chat (stream=false) request_id=00000000000000ab\n";
         assert_eq!(&text[19..], expected);
         let mut done = record();
         done.status = 200;

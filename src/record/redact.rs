@@ -64,8 +64,13 @@ fn tells(word: &str) -> bool {
     let address = digits_and_dots.split(':').next().is_some_and(|w| {
         w.matches('.').count() >= 1 && w.chars().any(|c| c.is_ascii_digit()) || w == "localhost"
     });
-    word.contains(['/', '\\', '@', '`', '{', '}', '=']) || word.contains("sha256") || word.contains("::") || address
-        || word.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+    word.contains(['/', '\\', '@', '`', '{', '}', '='])
+        || word.contains("sha256")
+        || word.contains("::")
+        || address
+        || word
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ pub fn is_json(configured: Option<bool>) -> bool {
 
 /// Sends events to stderr from now on. A second call in one process changes nothing.
 pub fn install(json: bool, level: Level) {
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).event_format(Lines { json });
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .event_format(Lines { json });
     // Already installed: a test starts several gateways in one process.
     let _again = tracing::subscriber::set_global_default(subscriber.finish());
 }
@@ -27,7 +29,9 @@ struct Lines {
     json: bool,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N>
+    for Lines
+{
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut found = Found::default();
         event.record(&mut found);
@@ -36,7 +40,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
         if self.json {
             stamp::rfc3339(&mut time);
             let time = String::from_utf8_lossy(&time);
-            write!(out, "{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":\"{}\"", escape(&found.message))?;
+            write!(
+                out,
+                "{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":\"{}\"",
+                escape(&found.message)
+            )?;
             for (name, value) in &found.fields {
                 write!(out, ",\"{name}\":\"{}\"", escape(value))?;
             }

@@ -73,7 +73,10 @@ impl Failure {
 
     /// A panic or a broken promise of ours.
     pub fn internal(detail: impl Into<String>) -> Self {
-        let failure = Self::refused(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; the operator's log says why");
+        let failure = Self::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the gateway failed; the operator's log says why",
+        );
         Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
     }
 
@@ -125,7 +128,9 @@ impl From<Refusal> for Failure {
                 StatusCode::BAD_REQUEST,
                 "the path holds an escape, an empty or dotted segment, or a byte that no path here has",
             ),
-            Refusal::NotExposed => Self::refused(StatusCode::FORBIDDEN, "this route is not exposed by this gateway"),
+            Refusal::NotExposed => {
+                Self::refused(StatusCode::FORBIDDEN, "this route is not exposed by this gateway")
+            }
             Refusal::Unknown => Self::refused(StatusCode::NOT_FOUND, "there is nothing at this path"),
             Refusal::Method(allow) => Self {
                 allow: Some(allow),
@@ -145,10 +150,15 @@ impl From<IdentifyError> for Failure {
                 "a valid API key is required: Authorization: Bearer <key>",
             ),
             IdentifyError::Credential(message) => Self::refused(StatusCode::BAD_REQUEST, message),
-            IdentifyError::Peer(_) => Self::refused(StatusCode::BAD_REQUEST, "the forwarded client address is malformed"),
+            IdentifyError::Peer(_) => {
+                Self::refused(StatusCode::BAD_REQUEST, "the forwarded client address is malformed")
+            }
             IdentifyError::LockedOut { seconds } => Self {
                 retry_after: Some(seconds),
-                ..Self::refused(StatusCode::TOO_MANY_REQUESTS, "too many wrong keys from this address; try again later")
+                ..Self::refused(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many wrong keys from this address; try again later",
+                )
             },
             IdentifyError::Scope(Scope::Admin) => {
                 Self::refused(StatusCode::FORBIDDEN, "this route needs a key with the scope admin")
@@ -173,7 +183,9 @@ impl From<AdmitError> for Failure {
         };
         let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, public);
         match error {
-            AdmitError::Rate { seconds, state } => Self { retry_after: Some(seconds), rate: Some(state), ..refused },
+            AdmitError::Rate { seconds, state } => {
+                Self { retry_after: Some(seconds), rate: Some(state), ..refused }
+            }
             AdmitError::Concurrent { .. } => Self { retry_after: Some(1), ..refused },
         }
     }
@@ -182,7 +194,9 @@ impl From<AdmitError> for Failure {
 impl From<ValidateError> for Failure {
     fn from(error: ValidateError) -> Self {
         let status = match error {
-            ValidateError::Json(_) | ValidateError::Field { .. } | ValidateError::ModelName(_) => StatusCode::BAD_REQUEST,
+            ValidateError::Json(_) | ValidateError::Field { .. } | ValidateError::ModelName(_) => {
+                StatusCode::BAD_REQUEST
+            }
             ValidateError::CloudModel | ValidateError::Unload => StatusCode::FORBIDDEN,
         };
         Self::refused(status, error.to_string())
@@ -192,10 +206,13 @@ impl From<ValidateError> for Failure {
 impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
         match error {
-            RouteError::UnknownModel(model) => Self::refused(StatusCode::NOT_FOUND, format!("model '{model}' not found")),
-            RouteError::CloudModel(model) => {
-                Self::refused(StatusCode::FORBIDDEN, format!("'{model}' runs in the cloud, which is switched off here"))
+            RouteError::UnknownModel(model) => {
+                Self::refused(StatusCode::NOT_FOUND, format!("model '{model}' not found"))
             }
+            RouteError::CloudModel(model) => Self::refused(
+                StatusCode::FORBIDDEN,
+                format!("'{model}' runs in the cloud, which is switched off here"),
+            ),
         }
     }
 }
@@ -203,7 +220,8 @@ impl From<RouteError> for Failure {
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
         let detail = error.to_string();
-        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, "all models are busy; try again later").with(detail);
+        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, "all models are busy; try again later")
+            .with(detail);
         Self { retry_after: Some(5), side: Side::Gateway, ..failure }
     }
 }

@@ -54,7 +54,8 @@ impl Catalogue {
         let tags: Tags = serde_json::from_slice(body).ok()?;
         let mut list = HashMap::new();
         for tag in tags.models.unwrap_or_default() {
-            let cloud = tag.remote_host.is_some_and(|host| !host.is_empty()) || model::is_cloud_name(&tag.name);
+            let cloud =
+                tag.remote_host.is_some_and(|host| !host.is_empty()) || model::is_cloud_name(&tag.name);
             let name = match model::canonical(&tag.name) {
                 Ok(name) => name,
                 Err(_) if cloud => ModelName(tag.name.trim().to_ascii_lowercase().into()),
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn reads_names_and_finds_cloud_aliases() {
         let catalogue = Catalogue::default();
-        let body = br#"{"models":[{"name":"Alpha"},{"name":"innocent:1b","remote_host":"https://ollama.com:443"}]}"#;
+        let body =
+            br#"{"models":[{"name":"Alpha"},{"name":"innocent:1b","remote_host":"https://ollama.com:443"}]}"#;
         assert!(catalogue.set(body, 5).is_some());
         let list = catalogue.get().unwrap();
         assert!(!list.get(&ModelName("alpha:latest".into())).unwrap().cloud);

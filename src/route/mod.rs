@@ -78,7 +78,9 @@ impl Pool {
         }
         Ok(match list.as_ref().and_then(|list| list.get(&call.model)) {
             None => Err(RouteError::UnknownModel(call.model.clone())),
-            Some(model) if model.cloud && !self.cloud_models => Err(RouteError::CloudModel(call.model.clone())),
+            Some(model) if model.cloud && !self.cloud_models => {
+                Err(RouteError::CloudModel(call.model.clone()))
+            }
             Some(_) => Ok(self.target()),
         })
     }
@@ -100,11 +102,15 @@ impl Pool {
 
     /// The bodies of `/api/tags` and the like, whole.
     pub async fn get(&self, clock: &Clock, path: &'static str) -> Result<Vec<u8>, UpstreamError> {
-        self.ask(clock, Outgoing { method: "GET", path, accept: "application/json", body: b"" }).await.and_then(
-            |(status, body)| {
-                if status == 200 { Ok(body) } else { Err(UpstreamError::Protocol("a list with a status other than 200")) }
-            },
-        )
+        self.ask(clock, Outgoing { method: "GET", path, accept: "application/json", body: b"" })
+            .await
+            .and_then(|(status, body)| {
+                if status == 200 {
+                    Ok(body)
+                } else {
+                    Err(UpstreamError::Protocol("a list with a status other than 200"))
+                }
+            })
     }
 
     /// One short question, its status and whole body.
@@ -112,12 +118,18 @@ impl Pool {
         let by = clock::after(clock::now(), Some(PROBE));
         let mut answer = self.client.send(clock, by, question).await?;
         let mut body = Vec::new();
-        let reading = std::future::poll_fn(|cx| loop {
-            match std::task::ready!(answer.body.poll_piece(cx, &mut body)) {
-                Ok(Piece::Data) if body.len() <= MAX_LIST => {}
-                Ok(Piece::Data) => return std::task::Poll::Ready(Err(UpstreamError::Protocol("an endless list"))),
-                Ok(Piece::End) => return std::task::Poll::Ready(Ok(())),
-                Err(_) => return std::task::Poll::Ready(Err(UpstreamError::Protocol("a list that breaks off"))),
+        let reading = std::future::poll_fn(|cx| {
+            loop {
+                match std::task::ready!(answer.body.poll_piece(cx, &mut body)) {
+                    Ok(Piece::Data) if body.len() <= MAX_LIST => {}
+                    Ok(Piece::Data) => {
+                        return std::task::Poll::Ready(Err(UpstreamError::Protocol("an endless list")));
+                    }
+                    Ok(Piece::End) => return std::task::Poll::Ready(Ok(())),
+                    Err(_) => {
+                        return std::task::Poll::Ready(Err(UpstreamError::Protocol("a list that breaks off")));
+                    }
+                }
             }
         });
         clock::until(clock, by, reading).await.ok_or(UpstreamError::FirstByteTimeout)??;

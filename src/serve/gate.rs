@@ -162,11 +162,9 @@ async fn caught(
     work: impl Future<Output = Result<Response<ReplyBody>, Failure>>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let mut work = pin!(work);
-    std::future::poll_fn(|cx| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(Err(Failure::internal("a panic in the pipeline"))),
-        }
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(Failure::internal("a panic in the pipeline"))),
     })
     .await
 }

@@ -1,8 +1,8 @@
 //! The request as it comes in: its query, its media type, its body up to the cap.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http_body::Body;
 
 use crate::respond::Failure;
@@ -27,7 +27,10 @@ pub(super) fn query(query: Option<&str>) -> Result<(), Failure> {
 /// lines), and refused otherwise, since a web page can send those without a preflight.
 pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure> {
     let unsupported = |message: &str| Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(unsupported("a Content-Encoding is not accepted: send the body as it is"));
     }
     let Some(value) = headers.get(CONTENT_TYPE) else {
@@ -42,7 +45,11 @@ pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure
     });
     let json = essence.eq_ignore_ascii_case("application/json");
     let pasted = keyed && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    if utf8 && (json || pasted) { Ok(()) } else { Err(unsupported("send Content-Type: application/json, in UTF-8")) }
+    if utf8 && (json || pasted) {
+        Ok(())
+    } else {
+        Err(unsupported("send Content-Type: application/json, in UTF-8"))
+    }
 }
 
 /// The whole body, up to the cap; refused before it is read where its length says so. Slow bodies are the guard's business.
@@ -51,8 +58,11 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let too_large = || {
-        Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than limits.body ({cap} bytes)"))
-            .closing()
+        Failure::refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than limits.body ({cap} bytes)"),
+        )
+        .closing()
     };
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > cap) {
@@ -62,7 +72,8 @@ where
     let mut first = Bytes::new();
     let mut all: Option<BytesMut> = None;
     while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|_| Failure::refused(StatusCode::BAD_REQUEST, "the body broke off").closing())?;
+        let frame =
+            frame.map_err(|_| Failure::refused(StatusCode::BAD_REQUEST, "the body broke off").closing())?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.as_ref().map_or(0, BytesMut::len) + data.len() > cap {
             return Err(too_large());
@@ -71,7 +82,8 @@ where
             None if first.is_empty() => first = data,
             None => {
                 // Not the declared length at once: memory is given for bytes that came.
-                let mut joined = BytesMut::with_capacity(length.unwrap_or(0).clamp(first.len() + data.len(), 1 << 20));
+                let mut joined =
+                    BytesMut::with_capacity(length.unwrap_or(0).clamp(first.len() + data.len(), 1 << 20));
                 joined.extend_from_slice(&std::mem::take(&mut first));
                 joined.extend_from_slice(&data);
                 all = Some(joined);
@@ -96,13 +108,17 @@ mod tests {
 
     #[test]
     fn types() {
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+        for good in
+            ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""]
+        {
             assert_eq!((ask(Some(good), true), ask(Some(good), false)), (200, 200), "{good}");
         }
         assert_eq!((ask(None, true), ask(None, false)), (200, 415));
         let form = Some("application/x-www-form-urlencoded");
         assert_eq!((ask(form, true), ask(form, false)), (200, 415));
-        for bad in ["text/plain", "application/json; charset=utf-16", "multipart/form-data", "", "application/jsonx"] {
+        for bad in
+            ["text/plain", "application/json; charset=utf-16", "multipart/form-data", "", "application/jsonx"]
+        {
             assert_eq!(ask(Some(bad), true), 415, "{bad}");
         }
     }

@@ -100,14 +100,16 @@ pub(super) async fn show(
     permit: Permit,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
-    let question = Outgoing { method: "POST", path: "/api/show", accept: "application/json", body: &call.body };
+    let question =
+        Outgoing { method: "POST", path: "/api/show", accept: "application/json", body: &call.body };
     let (status, body) = gate.pool.ask(&clock, question).await?;
     if status != 200 {
         return Err(Failure::from_fault(answer::fault(status, &body, &call.model)));
     }
     let mut value = parsed(&body)?;
     if let Some(Value::String(text)) = value.get_mut("modelfile") {
-        let plain = |line: &str| !line.starts_with('#') && !(line.starts_with("FROM ") && line.contains(['/', '\\']));
+        let plain =
+            |line: &str| !line.starts_with('#') && !(line.starts_with("FROM ") && line.contains(['/', '\\']));
         *text = text.lines().filter(|line| plain(line)).collect::<Vec<_>>().join("\n");
     }
     Ok(object(visit, &value, Some(permit)))
@@ -136,7 +138,8 @@ fn filter(gate: &Gate, list: &mut Value) {
         && !gate.rules.cloud_models
     {
         models.retain(|entry| {
-            let remote = entry.get("remote_host").and_then(Value::as_str).is_some_and(|host| !host.is_empty());
+            let remote =
+                entry.get("remote_host").and_then(Value::as_str).is_some_and(|host| !host.is_empty());
             let named = entry.get("name").and_then(Value::as_str).is_some_and(model::is_cloud_name);
             !remote && !named
         });
@@ -145,8 +148,13 @@ fn filter(gate: &Gate, list: &mut Value) {
 
 fn mark_loaded(list: &mut Value, loaded: &[u8]) {
     let Ok(loaded) = serde_json::from_slice::<Value>(loaded) else { return };
-    let names: HashSet<&str> =
-        loaded.get("models").and_then(Value::as_array).into_iter().flatten().filter_map(|m| m.get("name")?.as_str()).collect();
+    let names: HashSet<&str> = loaded
+        .get("models")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|m| m.get("name")?.as_str())
+        .collect();
     for entry in list.get_mut("models").and_then(Value::as_array_mut).into_iter().flatten() {
         if entry.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(name))
             && let Some(entry) = entry.as_object_mut()

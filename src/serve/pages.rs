@@ -1,6 +1,8 @@
 //! The pages: embedded files, and the policy that keeps everything else out of them.
 
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY};
+use http::header::{
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+};
 
 const PAGE: &str = include_str!("../../web/chat.html");
 const ASSETS: [(&str, &str, &str); 2] = [

@@ -31,10 +31,13 @@ pub(super) async fn run(
     }
     let endpoint = endpoint::resolve(&parts.method, parts.uri.path(), gate.switches)?;
     intake::query(parts.uri.query())?;
-    let address = gate.identify.address(visit.peer, &parts.headers).map_err(crate::identify::IdentifyError::from)?;
+    let address =
+        gate.identify.address(visit.peer, &parts.headers).map_err(crate::identify::IdentifyError::from)?;
     note(visit, |record| record.client = address);
     gate.identify.host(&parts.headers)?;
-    let Some(scope) = endpoint.scope() else { return lists::open(gate, visit, endpoint, parts.uri.path()).await };
+    let Some(scope) = endpoint.scope() else {
+        return lists::open(gate, visit, endpoint, parts.uri.path()).await;
+    };
 
     let caller = gate.identify.identify(address, &parts.headers, scope)?;
     note(visit, |record| record.key = caller.key_id().cloned());
@@ -124,7 +127,11 @@ async fn proxy(
 }
 
 /// A preflight, or 405: no route of ours answers OPTIONS itself.
-fn options(gate: &Gate, visit: &mut Visit, parts: &http::request::Parts) -> Result<Response<ReplyBody>, Failure> {
+fn options(
+    gate: &Gate,
+    visit: &mut Visit,
+    parts: &http::request::Parts,
+) -> Result<Response<ReplyBody>, Failure> {
     let Some(methods) = endpoint::methods(parts.uri.path(), gate.switches) else {
         endpoint::resolve(&parts.method, parts.uri.path(), gate.switches)?;
         return Err(endpoint::Refusal::Unknown.into());

@@ -96,7 +96,11 @@ impl Body {
                     None => 0,
                 };
                 let bytes = buffer.get(..n).unwrap_or_default();
-                Ok::<_, io::Error>(if bytes.is_empty() { self.closed() } else { self.decode(bytes, out).map(|()| false) })
+                Ok::<_, io::Error>(if bytes.is_empty() {
+                    self.closed()
+                } else {
+                    self.decode(bytes, out).map(|()| false)
+                })
             });
             match read {
                 Ok(Ok(true)) => return Poll::Ready(Ok(Piece::End)),

@@ -8,15 +8,28 @@ const MAX_TRAILERS: u16 = 8192;
 /// Where in the coding the reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunked {
-    Size { size: u64, digits: u8 },
-    SizeLf { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    SizeLf {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// At the start of a trailer line, or of the empty line that ends the body.
-    Trailer { total: u16 },
-    TrailerLine { total: u16 },
-    TrailerLf { total: u16 },
+    Trailer {
+        total: u16,
+    },
+    TrailerLine {
+        total: u16,
+    },
+    TrailerLf {
+        total: u16,
+    },
     EndLf,
     Ended,
 }
@@ -95,8 +108,18 @@ mod tests {
     #[test]
     fn odd_codings_are_refused() {
         for input in [
-            &b"5;x\r\nhello"[..], b"5\nhello", b"0x5\r\n", b"+5\r\n", b" 5\r\n", b"\r\n", b"5\r\nhelloX", b"5\r\nhello\n",
-            b"FFFFFFFFFFFFFFFFF\r\n", b"5 \r\n", b"0\r\nX: y\n\r\n", b"-1\r\n",
+            &b"5;x\r\nhello"[..],
+            b"5\nhello",
+            b"0x5\r\n",
+            b"+5\r\n",
+            b" 5\r\n",
+            b"\r\n",
+            b"5\r\nhelloX",
+            b"5\r\nhello\n",
+            b"FFFFFFFFFFFFFFFFF\r\n",
+            b"5 \r\n",
+            b"0\r\nX: y\n\r\n",
+            b"-1\r\n",
         ] {
             assert!(run(input, 1).is_err(), "{input:?}");
             assert!(run(input, 64).is_err(), "{input:?}");

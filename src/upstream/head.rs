@@ -84,7 +84,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Option<Final>, usize)>, UpstreamError> 
         Some(101) => Err(UpstreamError::Protocol("an upgrade that nobody asked for")),
         Some(100..=199) => Ok(Some((None, used))),
         Some(status @ 200..=599) => {
-            let (framing, keep, media_type) = fields_of(response.headers, status, response.version == Some(1))?;
+            let (framing, keep, media_type) =
+                fields_of(response.headers, status, response.version == Some(1))?;
             Ok(Some((Some((Head { status, media_type }, framing, keep)), used)))
         }
         _ => Err(UpstreamError::Protocol("a status that does not exist")),
@@ -100,7 +101,8 @@ fn fields_of(
     for field in fields {
         let value = field.value.trim_ascii();
         if field.name.eq_ignore_ascii_case("content-length") {
-            let number = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let number =
+                std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             let number = number.and_then(|text| text.parse::<u64>().ok()).filter(|&n| n < 1 << 62);
             match (number, length) {
                 (Some(n), None) => length = Some(n),
@@ -147,11 +149,19 @@ mod tests {
 
     #[test]
     fn plain_heads() {
-        let (head, framing, keep) =
-            ask("HTTP/1.1 200 OK\r\nContent-Type: Application/JSON; charset=utf-8\r\nContent-Length: 3\r\n\r\n").unwrap().unwrap();
-        assert_eq!((head.status, head.media_type.as_str(), framing, keep), (200, "application/json", Framing::Length(3), true));
+        let (head, framing, keep) = ask(
+            "HTTP/1.1 200 OK\r\nContent-Type: Application/JSON; charset=utf-8\r\nContent-Length: 3\r\n\r\n",
+        )
+        .unwrap()
+        .unwrap();
+        assert_eq!(
+            (head.status, head.media_type.as_str(), framing, keep),
+            (200, "application/json", Framing::Length(3), true)
+        );
         let (_, framing, keep) =
-            ask("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: Close\r\n\r\n").unwrap().unwrap();
+            ask("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: Close\r\n\r\n")
+                .unwrap()
+                .unwrap();
         assert_eq!((framing, keep), (Framing::Chunked, false));
         let (_, framing, keep) = ask("HTTP/1.0 200 OK\r\n\r\n").unwrap().unwrap();
         assert_eq!((framing, keep), (Framing::UntilClose, false));
@@ -162,16 +172,27 @@ mod tests {
     #[test]
     fn hostile_heads_are_refused() {
         for rest in [
-            "Content-Length: 5\r\nTransfer-Encoding: chunked", "Content-Length: 5\r\nContent-Length: 6",
-            "Content-Length: 2, 2", "Content-Length: -1", "Content-Length: +1", "Transfer-Encoding: gzip",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Encoding: gzip", "X: a\r\n b",
-            "Transfer-Encoding : chunked", "X: a\nY: b",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 2, 2",
+            "Content-Length: -1",
+            "Content-Length: +1",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Content-Encoding: gzip",
+            "X: a\r\n b",
+            "Transfer-Encoding : chunked",
+            "X: a\nY: b",
         ] {
             assert!(ask(&format!("HTTP/1.1 200 OK\r\n{rest}\r\n\r\n")).is_err(), "{rest:?}");
         }
         for head in [
-            "HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 999 X\r\n\r\n", "HTTP/1.1 099 X\r\n\r\n", "HTTP/1.1 200 OK\n\n",
-            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\n\r\n",
+            "HTTP/1.1 999 X\r\n\r\n",
+            "HTTP/1.1 099 X\r\n\r\n",
+            "HTTP/1.1 200 OK\n\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "SSH-2.0-x\r\n\r\n",
         ] {
             assert!(ask(head).is_err(), "{head:?}");
         }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 pub use body::{Body, BodyError, Piece};
-pub use head::Head;
 use head::Found;
+pub use head::Head;
 use pool::Pool;
 
 use crate::config::UpstreamUrl;
@@ -113,7 +113,9 @@ impl Client {
             let sent = write_all(&mut stream, wire).await;
             match head::read(&mut stream).await {
                 // An upstream that answers early and hangs up has still answered; otherwise the failed write is the reason.
-                Err(UpstreamError::Closed) if sent.is_err() => Err(sent.map_or_else(UpstreamError::Io, |()| UpstreamError::Closed)),
+                Err(UpstreamError::Closed) if sent.is_err() => {
+                    Err(sent.map_or_else(UpstreamError::Io, |()| UpstreamError::Closed))
+                }
                 other => other,
             }
         };
@@ -153,8 +155,11 @@ impl Client {
         if request.method == "GET" {
             wire.extend_from_slice(b"\r\n");
         } else {
-            let _written =
-                write!(wire, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", request.body.len());
+            let _written = write!(
+                wire,
+                "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                request.body.len()
+            );
             wire.extend_from_slice(request.body);
         }
         wire

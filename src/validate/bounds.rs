@@ -11,7 +11,7 @@ use super::{ValidateError, shown};
 /// Where a value stands: `options.top_k`, `messages[2].images[0]`. Costs nothing until it is written into an error.
 #[derive(Debug, Clone, Copy)]
 pub struct At<'p> {
-    within: Option<&'p At<'p>>,
+    within: Option<&'p Self>,
     step: Step<'p>,
 }
 
@@ -28,11 +28,13 @@ impl<'p> At<'p> {
     }
 
     /// A field of the object here.
+    #[must_use]
     pub const fn field(&'p self, name: &'p str) -> Self {
         Self { within: Some(self), step: Step::Name(name) }
     }
 
     /// An item of the list here, from 0.
+    #[must_use]
     pub const fn item(&'p self, index: usize) -> Self {
         Self { within: Some(self), step: Step::Index(index) }
     }
@@ -104,7 +106,10 @@ pub fn whole(value: &Json<'_>) -> Option<i128> {
     match value {
         Json::Int(n) => Some(i128::from(*n)),
         Json::UInt(n) => Some(i128::from(*n)),
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and beyond i128 the cast saturates beyond every bound")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole, and beyond i128 the cast saturates beyond every bound"
+        )]
         Json::Float(n) if n.fract() == 0.0 => Some(*n as i128),
         _ => None,
     }
@@ -120,7 +125,10 @@ pub fn integer(at: At<'_>, value: &Json<'_>, least: i64, most: i64) -> Result<i6
 
 /// A number within bounds, both included.
 pub fn number(at: At<'_>, value: &Json<'_>, least: f64, most: f64) -> Result<(), ValidateError> {
-    #[expect(clippy::cast_precision_loss, reason = "every bound is small; what is rounded lies far beyond it")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "every bound is small; what is rounded lies far beyond it"
+    )]
     let inside = match value {
         Json::Int(n) => (least..=most).contains(&(*n as f64)),
         Json::Float(n) => (least..=most).contains(n),
@@ -166,8 +174,16 @@ mod tests {
         }
         assert_eq!(integer(AT, &Json::Float(-0.0), 0, 1), Ok(0));
         for value in [
-            Json::Float(1.5), Json::Str("1".into()), Json::Bool(true), Json::UInt(u64::MAX), Json::Float(1e300),
-            Json::Float(-1e300), Json::Int(0), Json::Int(1001), Json::Arr(vec![]), Json::Null,
+            Json::Float(1.5),
+            Json::Str("1".into()),
+            Json::Bool(true),
+            Json::UInt(u64::MAX),
+            Json::Float(1e300),
+            Json::Float(-1e300),
+            Json::Int(0),
+            Json::Int(1001),
+            Json::Arr(vec![]),
+            Json::Null,
         ] {
             assert!(integer(AT, &value, 1, 1000).is_err(), "{value:?}");
         }
@@ -190,10 +206,19 @@ mod tests {
     fn sizes_are_bounded() {
         let text = |n: usize| Json::Str("é".repeat(n).into());
         assert!(short_text(AT, &text(3), 4).is_ok() && short_text(AT, &text(4), 4).is_ok());
-        assert!(short_text(AT, &text(5), 4).unwrap_err().to_string().ends_with("at most 4 characters, not 5"));
+        assert!(
+            short_text(AT, &text(5), 4).unwrap_err().to_string().ends_with("at most 4 characters, not 5")
+        );
         let items = |n: usize| Json::Arr(vec![Json::Null; n]);
-        assert!(list(AT, &items(1), 2).is_ok() && list(AT, &items(2), 2).is_ok() && list(AT, &items(3), 2).is_err());
+        assert!(
+            list(AT, &items(1), 2).is_ok()
+                && list(AT, &items(2), 2).is_ok()
+                && list(AT, &items(3), 2).is_err()
+        );
         assert!(object(AT, &items(0)).is_err());
-        assert!(number(AT, &Json::Int(10), 0.0, 10.0).is_ok() && number(AT, &Json::Float(10.1), 0.0, 10.0).is_err());
+        assert!(
+            number(AT, &Json::Int(10), 0.0, 10.0).is_ok()
+                && number(AT, &Json::Float(10.1), 0.0, 10.0).is_err()
+        );
     }
 }

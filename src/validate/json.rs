@@ -43,9 +43,9 @@ pub enum Json<'a> {
     /// A string.
     Str(Cow<'a, str>),
     /// A list.
-    Arr(Vec<Json<'a>>),
+    Arr(Vec<Self>),
     /// An object, no key twice.
-    Obj(Vec<(Cow<'a, str>, Json<'a>)>),
+    Obj(Vec<(Cow<'a, str>, Self)>),
 }
 
 impl Json<'_> {
@@ -100,17 +100,18 @@ struct Guard<'g> {
 
 impl Guard<'_> {
     fn deeper<E: Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| {
-            E::custom(format_args!("the JSON is nested more than {MAX_DEPTH} levels deep"))
-        })?;
+        let depth = self
+            .depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom(format_args!("the JSON is nested more than {MAX_DEPTH} levels deep")))?;
         Ok(Self { depth, ..self })
     }
 
     fn count<E: Error>(self) -> Result<(), E> {
         let left = self.left.get().checked_sub(1);
-        self.left.set(left.ok_or_else(|| {
-            E::custom(format_args!("the JSON holds more than {MAX_VALUES} values"))
-        })?);
+        self.left.set(
+            left.ok_or_else(|| E::custom(format_args!("the JSON holds more than {MAX_VALUES} values")))?,
+        );
         Ok(())
     }
 }
@@ -257,7 +258,8 @@ mod tests {
 
     #[test]
     fn plain_json_is_read_and_borrowed() {
-        let entries = parse(br#" {"mod\u0065l":"a","n":[1,-2,1.5,18446744073709551615,true,null],"-0":-0} "#).unwrap();
+        let entries =
+            parse(br#" {"mod\u0065l":"a","n":[1,-2,1.5,18446744073709551615,true,null],"-0":-0} "#).unwrap();
         assert_eq!(entries[0], ("model".into(), Json::Str("a".into())));
         let numbers = vec![
             Json::Int(1),
@@ -287,10 +289,29 @@ mod tests {
     #[test]
     fn what_parsers_read_differently_is_refused() {
         for body in [
-            &b"{\"a\":1} {\"b\":2}"[..], b"{}x", b"\xef\xbb\xbf{}", b"{\"a\":\"\\ud800\"}", b"{\"a\":\"\\udc00\\ud800\"}",
-            b"{\"a\":\"\xff\"}", b"{\"\xff\":1}", b"{\"a\":NaN}", b"{\"a\":Infinity}", b"{\"a\":1e400}", b"{\"a\":01}",
-            b"{'a':1}", b"{\"a\":1,}", b"{\"a\":1}//", b"{a:1}", b"{\"a\":\"\n\"}", b"\xff\xfe{\0}\0", b"{", b"{\"a\":",
-            b"{\"a\":1}\0", b"{\"a\":+1}", b"{\"a\":.5}", b"{\"\\udfff\":1}",
+            &b"{\"a\":1} {\"b\":2}"[..],
+            b"{}x",
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":\"\\ud800\"}",
+            b"{\"a\":\"\\udc00\\ud800\"}",
+            b"{\"a\":\"\xff\"}",
+            b"{\"\xff\":1}",
+            b"{\"a\":NaN}",
+            b"{\"a\":Infinity}",
+            b"{\"a\":1e400}",
+            b"{\"a\":01}",
+            b"{'a':1}",
+            b"{\"a\":1,}",
+            b"{\"a\":1}//",
+            b"{a:1}",
+            b"{\"a\":\"\n\"}",
+            b"\xff\xfe{\0}\0",
+            b"{",
+            b"{\"a\":",
+            b"{\"a\":1}\0",
+            b"{\"a\":+1}",
+            b"{\"a\":.5}",
+            b"{\"\\udfff\":1}",
         ] {
             assert!(refused(body).starts_with("the body is not valid JSON: "), "{body:?}");
         }
@@ -311,7 +332,8 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
         for levels in [31, 32] {
             assert!(parse(nested(levels).as_bytes()).is_ok(), "{levels}");
         }

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn errors_speak_to_the_caller() {
-        let field = ValidateError::Field { field: "options.top_k".into(), message: "must be a number".into() };
+        let field =
+            ValidateError::Field { field: "options.top_k".into(), message: "must be a number".into() };
         assert_eq!(field.to_string(), "options.top_k: must be a number");
         assert_eq!(ValidateError::Json("duplicate key \"a\"".into()).to_string(), "duplicate key \"a\"");
     }

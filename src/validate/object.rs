@@ -54,7 +54,10 @@ pub fn vet(
         }
         match watched.iter().find(|name| folds_to(key, name)) {
             Some(name) if key != name => {
-                return Err(ValidateError::Json(format!("key {} differs from {name:?} only by case", shown(key))));
+                return Err(ValidateError::Json(format!(
+                    "key {} differs from {name:?} only by case",
+                    shown(key)
+                )));
             }
             _ => dropped.note(scope, key),
         }
@@ -81,19 +84,30 @@ mod tests {
     fn judge(body: &str) -> Result<Vec<String>, ValidateError> {
         let mut dropped = Dropped::default();
         let entries = json::parse(body.as_bytes()).unwrap();
-        vet("", &entries, |key| key == "model", &["model", "stream", "keep_alive", "messages"], &mut dropped)?;
+        vet(
+            "",
+            &entries,
+            |key| key == "model",
+            &["model", "stream", "keep_alive", "messages"],
+            &mut dropped,
+        )?;
         Ok(dropped.into_names())
     }
 
     #[test]
     fn variants_that_go_would_read_are_refused() {
         for key in ["MODEL", "Model", "ſtream", "STREAM", "meſſages", "\u{212a}eep_alive", "KEEP_ALIVE"] {
-            for body in [format!("{{\"model\":\"a\",\"{key}\":1}}"), format!("{{\"{key}\":1,\"model\":\"a\"}}")] {
+            for body in
+                [format!("{{\"model\":\"a\",\"{key}\":1}}"), format!("{{\"{key}\":1,\"model\":\"a\"}}")]
+            {
                 let text = judge(&body).unwrap_err().to_string();
                 assert!(text.contains("only by case"), "{text}");
             }
         }
-        assert_eq!(judge("{\"MODEL\":1}").unwrap_err().to_string(), "key \"MODEL\" differs from \"model\" only by case");
+        assert_eq!(
+            judge("{\"MODEL\":1}").unwrap_err().to_string(),
+            "key \"MODEL\" differs from \"model\" only by case"
+        );
     }
 
     #[test]
@@ -118,6 +132,9 @@ mod tests {
     #[test]
     fn null_is_absent() {
         let entries = json::parse(br#"{"a":null,"b":0}"#).unwrap();
-        assert_eq!((get(&entries, "a"), get(&entries, "b"), get(&entries, "c")), (None, Some(&Json::Int(0)), None));
+        assert_eq!(
+            (get(&entries, "a"), get(&entries, "b"), get(&entries, "c")),
+            (None, Some(&Json::Int(0)), None)
+        );
     }
 }

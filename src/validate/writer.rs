@@ -60,7 +60,10 @@ impl Body {
     /// A value: text, number, boolean or a whole tree.
     pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
         let written = serde_json::to_writer(&mut self.0, value);
-        debug_assert!(written.is_ok(), "memory takes every byte, and only keys that are no strings could fail");
+        debug_assert!(
+            written.is_ok(),
+            "memory takes every byte, and only keys that are no strings could fail"
+        );
     }
 
     /// A string of which is known that it needs no escapes.

@@ -38,7 +38,7 @@ def curl(stream):
     body = {
         "prompt": "Write a very long story about a voyage around the world.",
         "stream": stream,
-        "options": {"num_predict": 1500, "repeat_penalty": 1.2, "seed": 3},
+        "options": {"num_predict": 300, "repeat_penalty": 1.2, "seed": 3},
     }
     command = ["curl", "-sSN", "-m", "120", f"{URL}/api/generate", "-H", f"Authorization: Bearer {KEY}"]
     command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
@@ -47,7 +47,8 @@ def curl(stream):
 
 def main():
     stream = sys.argv[1] == "stream"
-    before = until("idle", lambda s: s["generating"] == 0, 60)["cancelled"]
+    idle = until("idle", lambda s: s["generating"] == 0, 60)
+    before, tokens = idle["cancelled"], idle["tokens_generated"]
     with curl(stream) as client:
         try:
             if stream:
@@ -55,8 +56,8 @@ def main():
                 if not all(json.loads(line).get("done") is False for line in lines):
                     sys.exit(f"cancel: no running stream: {lines}")
             else:
-                until("the work has begun", lambda s: s["generating"] == 1, 60)
-                time.sleep(0.2)
+                # Nothing reaches curl before the end, so the engine says when the answer is on its way.
+                until("the answer has begun", lambda s: s["tokens_generated"] > tokens, 60)
             if client.poll() is not None:
                 sys.exit("cancel: curl ended by itself")
             left = time.monotonic()

@@ -34,7 +34,7 @@ async function main() {
   const { models } = await (await fetch(`${url}/models`, { headers })).json();
   const model = models[0].name;
   const api = new Ollama({ host: url, headers });
-  const messages = [{ role: "user", content: "Say hello." }];
+  const messages = [{ role: "user", content: "Tell me a long story about the sea." }];
 
   const answer = await api.chat({ model, messages, options: { num_predict: 24, seed: 1 } });
   expect(answer.message.content.trim() && answer.done, `chat: ${JSON.stringify(answer)}`);
@@ -42,7 +42,7 @@ async function main() {
   const times = [];
   let text = "";
   let last;
-  for await (const part of await api.chat({ model, messages, stream: true, options: { num_predict: 60 } })) {
+  for await (const part of await api.chat({ model, messages, stream: true, options: { num_predict: 60, seed: 7 } })) {
     times.push(performance.now());
     text += part.message.content;
     last = part;
@@ -55,7 +55,7 @@ async function main() {
     model,
     prompt: "Write a very long story about a voyage around the world.",
     stream: true,
-    options: { num_predict: 1500, repeat_penalty: 1.2, seed: 3 },
+    options: { num_predict: 300, repeat_penalty: 1.2, seed: 3 },
   });
   let parts = 0;
   let aborted = 0;

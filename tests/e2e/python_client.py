@@ -53,12 +53,12 @@ def main():
     expect(answer.message.role == "assistant" and answer.message.content.strip(), f"chat: {answer}")
     expect(answer.done and answer.prompt_eval_count and answer.eval_count, f"chat figures: {answer}")
 
-    turns = [*hello, {"role": "assistant", "content": answer.message.content}, {"role": "user", "content": "Tell me about rain."}]
-    streamed(api.chat(model=model, messages=turns, stream=True, options={"num_predict": 60}), lambda p: p.message.content)
+    turns = [*hello, {"role": "assistant", "content": answer.message.content}, {"role": "user", "content": "Tell me a long story about the rain."}]
+    streamed(api.chat(model=model, messages=turns, stream=True, options={"num_predict": 60, "seed": 7}), lambda p: p.message.content)
 
     answer = api.generate(model=model, prompt="The capital of France is", options=SHORT)
     expect(answer.response.strip(), f"generate: {answer}")
-    streamed(api.generate(model=model, prompt="Tell me about snow.", stream=True, options={"num_predict": 60}), lambda p: p.response)
+    streamed(api.generate(model=model, prompt="Tell me a long story about the snow.", stream=True, options={"num_predict": 60, "seed": 7}), lambda p: p.response)
 
     vectors = api.embed(model=model, input=["rain", "snow"]).embeddings
     expect(len(vectors) == 2 and len(vectors[0]) == len(vectors[1]) > 100, "embed: two vectors of one length")

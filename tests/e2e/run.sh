@@ -73,7 +73,8 @@ free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# The environment without what this user set for another gateway or another Ollama.
+# The environment without what this user set for another gateway or another Ollama. A small model may ramble to the end of its
+# context where nobody bounds it, so the gateway does.
 start_gateway() {
   local name
   local -a clean=()
@@ -81,7 +82,7 @@ start_gateway() {
     clean+=(-u "$name")
   done < <(compgen -e | grep -E '^(PORTCULLIS_|OLLAMA_|PORT$)' || true)
   env "${clean[@]}" PORT="$E2E_PORT" OLLAMA_API_KEY="$E2E_KEY" XDG_DATA_HOME="$data" \
-    PORTCULLIS_OPS_ENABLED=false PORTCULLIS_LOG_FORMAT=text \
+    PORTCULLIS_LOG_FORMAT=text PORTCULLIS_LIMITS_MAX_OUTPUT_TOKENS=300 \
     "$target/release/portcullis" up --engine "$target/release/portcullis-engine" >"$log" 2>&1 &
   gateway_pid=$!
 }

@@ -65,7 +65,10 @@ pub struct Seen {
 impl Seen {
     /// The value of a header field, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// A question about the server or its models, not work: health, list, residency, version, status, show.
@@ -89,7 +92,9 @@ pub(crate) fn is_probe(method: &str, target: &str) -> bool {
 
 /// What was waited for did not happen in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("waited {waited:?} for {what}; saw {seen} requests, {finished} finished, {disconnected} disconnected")]
+#[error(
+    "waited {waited:?} for {what}; saw {seen} requests, {finished} finished, {disconnected} disconnected"
+)]
 pub struct TimedOut {
     what: String,
     waited: Duration,
@@ -206,7 +211,8 @@ impl Log {
 /// So many requests were read, or left halfway.
 pub(crate) fn seen_at_least(count: usize) -> impl Fn(&[&Seen]) -> Option<Vec<Seen>> {
     move |seen| {
-        let there: Vec<_> = seen.iter().filter(|one| one.complete || one.ended()).map(|one| (*one).clone()).collect();
+        let there: Vec<_> =
+            seen.iter().filter(|one| one.complete || one.ended()).map(|one| (*one).clone()).collect();
         (there.len() >= count).then_some(there)
     }
 }

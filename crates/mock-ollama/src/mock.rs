@@ -177,7 +177,8 @@ impl Mock {
 
     /// Waits until some request has been sent so many tokens.
     pub async fn wait_tokens(&self, count: usize, timeout: Duration) -> Result<Seen, TimedOut> {
-        let first = |seen: &[&Seen]| seen.iter().find(|one| one.tokens_sent >= count).map(|one| (*one).clone());
+        let first =
+            |seen: &[&Seen]| seen.iter().find(|one| one.tokens_sent >= count).map(|one| (*one).clone());
         self.server.log.wait(&format!("{count} tokens"), timeout, first).await
     }
 

@@ -13,8 +13,20 @@ macro_rules! groups {
 }
 
 const GROUPS: &[(&str, &str)] = groups![
-    "root", "paths", "host-origin", "framing", "models", "chat", "generate", "embed", "json", "openai", "anthropic",
-    "death", "busy", "loadfail"
+    "root",
+    "paths",
+    "host-origin",
+    "framing",
+    "models",
+    "chat",
+    "generate",
+    "embed",
+    "json",
+    "openai",
+    "anthropic",
+    "death",
+    "busy",
+    "loadfail"
 ];
 
 /// A chunk of a recorded answer.
@@ -151,8 +163,10 @@ impl Recording {
         match &response.body {
             Body::Whole(text) => vec![Bytes::from(head + text)],
             Body::Chunks(chunks) => {
-                let mut pieces: Vec<_> =
-                    chunks.iter().map(|chunk| format!("{:x}\r\n{}\r\n", chunk.data.len(), chunk.data)).collect();
+                let mut pieces: Vec<_> = chunks
+                    .iter()
+                    .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.data.len(), chunk.data))
+                    .collect();
                 match pieces.first_mut() {
                     Some(first) => first.insert_str(0, &head),
                     None => pieces.push(head),
@@ -171,7 +185,8 @@ impl Response {
         let list = |key: &str| value.get(key).and_then(Value::as_array).cloned();
         let chunk = |chunk: &Value| {
             let millis = chunk.get("ms").and_then(Value::as_f64).unwrap_or_default();
-            let micros = std::time::Duration::try_from_secs_f64(millis / 1_000.0).unwrap_or_default().as_micros();
+            let micros =
+                std::time::Duration::try_from_secs_f64(millis / 1_000.0).unwrap_or_default().as_micros();
             Chunk { micros: u64::try_from(micros).unwrap_or_default(), data: text(chunk.get("data")) }
         };
         Some(Self {

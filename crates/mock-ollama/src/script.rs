@@ -128,6 +128,8 @@ pub struct Script {
 impl Script {
     pub(crate) fn error_text(&self) -> &str {
         // What Ollama says when the model's process is gone.
-        self.error_text.as_deref().unwrap_or("an error was encountered while running the model: unexpected EOF")
+        self.error_text
+            .as_deref()
+            .unwrap_or("an error was encountered while running the model: unexpected EOF")
     }
 }

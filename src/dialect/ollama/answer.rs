@@ -38,7 +38,9 @@ pub fn watch(line: &[u8]) -> Line {
     if !(line.starts_with(b"{") && line.ends_with(b"}")) {
         return Line::Broken;
     }
-    if memchr::memmem::find(line, b"\"done\":true").is_none() && memchr::memmem::find(line, b"\"error\":").is_none() {
+    if memchr::memmem::find(line, b"\"done\":true").is_none()
+        && memchr::memmem::find(line, b"\"error\":").is_none()
+    {
         return Line::Part;
     }
     judge(line)
@@ -48,9 +50,9 @@ pub fn watch(line: &[u8]) -> Line {
 pub fn judge(object: &[u8]) -> Line {
     match serde_json::from_slice::<Watched<'_>>(object) {
         Err(_) => Line::Broken,
-        Ok(Watched { error: Some(error), .. }) if !matches!(error.get(), "null" | "\"\"") => {
-            Line::Error(serde_json::from_str::<String>(error.get()).unwrap_or_else(|_| error.get().to_owned()))
-        }
+        Ok(Watched { error: Some(error), .. }) if !matches!(error.get(), "null" | "\"\"") => Line::Error(
+            serde_json::from_str::<String>(error.get()).unwrap_or_else(|_| error.get().to_owned()),
+        ),
         Ok(watched) if watched.done => {
             Line::Done(Tokens { prompt: watched.prompt_eval_count, output: watched.eval_count })
         }
@@ -81,7 +83,9 @@ pub fn heartbeat(shape: Shape, model: &ModelName) -> Vec<u8> {
     out.extend_from_slice(b",\"created_at\":\"");
     stamp::rfc3339(&mut out);
     out.extend_from_slice(match shape {
-        Shape::Chat => b"\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":false}\n".as_slice(),
+        Shape::Chat => {
+            b"\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":false}\n".as_slice()
+        }
         _ => b"\",\"response\":\"\",\"done\":false}\n",
     });
     out
@@ -179,7 +183,9 @@ fn known(status: u16, text: &str, kind: &str, model: &ModelName) -> Option<(u16,
 
 fn other(status: u16, text: &str) -> (u16, String) {
     match status {
-        400 | 404 | 413 | 422 => (status, format!("the model server refused the request: {}", crate::record::scrub(text))),
+        400 | 404 | 413 | 422 => {
+            (status, format!("the model server refused the request: {}", crate::record::scrub(text)))
+        }
         429 | 503 => (503, "the model server is busy; try again".into()),
         _ => (502, "the model server failed".into()),
     }
@@ -196,8 +202,14 @@ mod tests {
     #[test]
     fn only_the_top_level_counts() {
         assert_eq!(watch(br#"{"response":"say \"done\":true","done":false}"#), Line::Part);
-        assert_eq!(watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"done":true}}}]},"done":false}"#), Line::Part);
-        assert_eq!(watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"error":"x"}}}]},"done":false}"#), Line::Part);
+        assert_eq!(
+            watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"done":true}}}]},"done":false}"#),
+            Line::Part
+        );
+        assert_eq!(
+            watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"error":"x"}}}]},"done":false}"#),
+            Line::Part
+        );
         let tokens = Tokens { prompt: Some(3), output: Some(0) };
         assert_eq!(watch(br#"{"done":true,"prompt_eval_count":3,"eval_count":0}"#), Line::Done(tokens));
         assert_eq!(watch(b"{\"error\":\"x\"}\r"), Line::Error("x".into()));
@@ -208,10 +220,17 @@ mod tests {
     #[test]
     fn a_file_size_is_no_context() {
         let ask = |status, text: &str| fault(status, &error_object(text), &model());
-        let file = ask(500, "tensor \"token_embd.weight\" offset+size (31868992) exceeds file size (30000000)");
+        let file =
+            ask(500, "tensor \"token_embd.weight\" offset+size (31868992) exceeds file size (30000000)");
         assert_eq!((file.status, file.public.as_str()), (502, "the model server failed"));
-        let context = ask(400, r#"{"error":{"code":400,"message":"request (3010 tokens) exceeds the available context size (512 tokens), try increasing it","type":"exceed_context_size_error"}}"#);
-        assert_eq!((context.status, context.public.as_str()), (400, "the input is longer than the model's context"));
+        let context = ask(
+            400,
+            r#"{"error":{"code":400,"message":"request (3010 tokens) exceeds the available context size (512 tokens), try increasing it","type":"exceed_context_size_error"}}"#,
+        );
+        assert_eq!(
+            (context.status, context.public.as_str()),
+            (400, "the input is longer than the model's context")
+        );
         let tools = ask(400, "registry.ollama.ai/library/smollm2:135m does not support tools");
         assert_eq!(tools.public, "\"smollm2:135m\" does not support tools");
         assert_eq!(ask(404, "model \"x\" not found, try pulling it first").status, 404);

@@ -70,14 +70,9 @@ impl<'r> Draft<'r> {
         Ok(name)
     }
 
-    /// What the caller says about streaming: true where nothing.
-    pub(super) fn asks_stream(&self, top: &Entries<'_>) -> Result<bool, ValidateError> {
-        get(top, "stream").map_or(Ok(true), |value| bounds::flag(At::top("stream"), value))
-    }
-
     /// Reads `stream` and always writes it.
     pub(super) fn stream(&mut self, top: &Entries<'_>) -> Result<bool, ValidateError> {
-        let stream = self.asks_stream(top)?;
+        let stream = asks_stream(top)?;
         self.body.member("stream", &stream);
         Ok(stream)
     }
@@ -112,7 +107,9 @@ impl<'r> Draft<'r> {
             Rule::Messages => messages::write(self, at, value)?,
             Rule::Tools => tools::write(self, at, value)?,
             Rule::KeepAlive => keep_alive::write(self, at, value)?,
-            Rule::LoadFlag if self.rules.options.load_time => self.body.member(name, &bounds::flag(at, value)?),
+            Rule::LoadFlag if self.rules.options.load_time => {
+                self.body.member(name, &bounds::flag(at, value)?);
+            }
             Rule::LoadFlag => self.dropped.note("", name),
             Rule::Refused => {
                 if !bounds::text(at, value)?.is_empty() {
@@ -129,7 +126,9 @@ impl<'r> Draft<'r> {
         let start = self.body.len();
         self.body.value(value);
         match self.body.len().saturating_sub(start) {
-            size if size > most => Err(at.refuse(format!("must have at most {most} bytes of JSON, not {size}"))),
+            size if size > most => {
+                Err(at.refuse(format!("must have at most {most} bytes of JSON, not {size}")))
+            }
             _ => Ok(()),
         }
     }
@@ -138,6 +137,11 @@ impl<'r> Draft<'r> {
     pub(super) fn finish(self, path: &'static str, shape: Shape, model: ModelName, stream: bool) -> Call {
         Call { path, shape, model, stream, body: self.body.finish(), dropped: self.dropped.into_names() }
     }
+}
+
+/// What the caller says about streaming: true where nothing.
+pub(super) fn asks_stream(top: &Entries<'_>) -> Result<bool, ValidateError> {
+    get(top, "stream").map_or(Ok(true), |value| bounds::flag(At::top("stream"), value))
 }
 
 /// A model's name, where there is more than blanks.
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn the_default_model_stands_in() {
-        let routes = [Proxied::Chat, Proxied::Generate, Proxied::ChatApi, Proxied::Embed, Proxied::Embeddings];
+        let routes =
+            [Proxied::Chat, Proxied::Generate, Proxied::ChatApi, Proxied::Embed, Proxied::Embeddings];
         for route in routes {
             for model in ["", r#","model":null"#, r#","model":"""#, r#","model":" ""#] {
                 let call = ok(route, &format!("{{\"prompt\":\"p\"{model}}}"));
@@ -181,7 +186,8 @@ mod tests {
 
     #[test]
     fn show_takes_the_older_name() {
-        let call = ok(Proxied::Show, r#"{"name":"LLAMA3","model":"","verbose":true,"system":"","template":""}"#);
+        let call =
+            ok(Proxied::Show, r#"{"name":"LLAMA3","model":"","verbose":true,"system":"","template":""}"#);
         assert_eq!(sent(&call), serde_json::json!({"model": "llama3:latest", "verbose": true}));
         let call = ok(Proxied::Show, r#"{"name":"evil","model":"good"}"#);
         assert_eq!(sent(&call), serde_json::json!({"model": "good:latest"}));

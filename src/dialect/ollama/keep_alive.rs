@@ -11,7 +11,7 @@ use crate::validate::json::Json;
 use crate::validate::{ValidateError, shown};
 
 /// The longest where the operator set no bound.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 /// Go counts nanoseconds: anything less is its zero.
 const NANOSECOND: f64 = 1e-9;
 /// Bytes of a duration: `2562047h47m16.854775807s` is the longest that makes sense.
@@ -112,10 +112,32 @@ mod tests {
     #[test]
     fn durations_read_as_go_reads_them() {
         for (text, seconds) in [
-            ("5m", 300.0), ("1h30m", 5_400.0), ("1.5h", 5_400.0), ("+.5m", 30.0), ("1.s", 1.0), ("-1", -1.0), ("-5m", -300.0),
-            ("0", 0.0), ("-0", 0.0), ("0s", 0.0), ("1h1m1s", 3_661.0), ("1500ms", 1.5), ("2000000µs", 2.0), ("1e", f64::NAN),
-            ("", f64::NAN), ("-", f64::NAN), ("5", f64::NAN), ("m", f64::NAN), ("5 m", f64::NAN), (".s", f64::NAN),
-            ("1.2.3s", f64::NAN), ("5d", f64::NAN), ("5M", f64::NAN), ("--5m", f64::NAN), ("forever", f64::NAN), ("5m3", f64::NAN),
+            ("5m", 300.0),
+            ("1h30m", 5_400.0),
+            ("1.5h", 5_400.0),
+            ("+.5m", 30.0),
+            ("1.s", 1.0),
+            ("-1", -1.0),
+            ("-5m", -300.0),
+            ("0", 0.0),
+            ("-0", 0.0),
+            ("0s", 0.0),
+            ("1h1m1s", 3_661.0),
+            ("1500ms", 1.5),
+            ("2000000µs", 2.0),
+            ("1e", f64::NAN),
+            ("", f64::NAN),
+            ("-", f64::NAN),
+            ("5", f64::NAN),
+            ("m", f64::NAN),
+            ("5 m", f64::NAN),
+            (".s", f64::NAN),
+            ("1.2.3s", f64::NAN),
+            ("5d", f64::NAN),
+            ("5M", f64::NAN),
+            ("--5m", f64::NAN),
+            ("forever", f64::NAN),
+            ("5m3", f64::NAN),
         ] {
             let got = duration(text).unwrap_or(f64::NAN);
             assert!((got - seconds).abs() < 1e-9 || got.is_nan() && seconds.is_nan(), "{text}: {got}");
@@ -133,18 +155,40 @@ mod tests {
 
     #[test]
     fn beyond_them_it_is_brought_down_or_refused() {
-        for value in ["86401", "-1", "-0.5", "1e300", "18446744073709551615", "\"-1\"", "\"-5m\"", "\"24h1s\"", "\"99999999h\""] {
+        for value in [
+            "86401",
+            "-1",
+            "-0.5",
+            "1e300",
+            "18446744073709551615",
+            "\"-1\"",
+            "\"-5m\"",
+            "\"24h1s\"",
+            "\"99999999h\"",
+        ] {
             let call = ok(Generate, &with(value));
-            assert_eq!((&sent(&call)["keep_alive"], &*call.dropped.concat()), (&86_400.into(), "keep_alive"), "{value}");
+            assert_eq!(
+                (&sent(&call)["keep_alive"], &*call.dropped.concat()),
+                (&86_400.into(), "keep_alive"),
+                "{value}"
+            );
         }
         for value in ["0.5", "\"500ms\"", "0.999"] {
-            assert!(no(Generate, &with(value)).starts_with("keep_alive: must be from 1 s to 86400 s, not "), "{value}");
+            assert!(
+                no(Generate, &with(value)).starts_with("keep_alive: must be from 1 s to 86400 s, not "),
+                "{value}"
+            );
         }
         for value in ["true", "\"\"", "\"soon\"", "[]", "{}", "\"5\""] {
-            assert!(no(Generate, &with(value)).starts_with("keep_alive: must be a number of seconds"), "{value}");
+            assert!(
+                no(Generate, &with(value)).starts_with("keep_alive: must be a number of seconds"),
+                "{value}"
+            );
         }
         let mut rules = rules();
-        for (longest, sent_on) in [(None, 86_400), (Some(Duration::from_secs(60)), 60), (Some(Duration::from_millis(10)), 1)] {
+        for (longest, sent_on) in
+            [(None, 86_400), (Some(Duration::from_mins(1)), 60), (Some(Duration::from_millis(10)), 1)]
+        {
             rules.options.max_keep_alive = longest;
             assert_eq!(sent(&under(Generate, &with("-1"), &rules).unwrap())["keep_alive"], sent_on);
         }

@@ -14,7 +14,8 @@ const MAX_ROLE: usize = 32;
 /// Characters of a tool's name or of a call's id.
 pub(super) const MAX_WORD: usize = 256;
 
-const FIELDS: [&str; 7] = ["role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"];
+const FIELDS: [&str; 7] =
+    ["role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"];
 
 /// Writes `messages`.
 pub(super) fn write(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), ValidateError> {
@@ -134,7 +135,10 @@ mod tests {
             (r#"{"role":"user"}"#, "messages: must be a list, not an object"),
             (r#"["hello"]"#, "messages[0]: must be an object, not a string"),
             (r#"[{"content":5}]"#, "messages[0].content: must be a string, not a number"),
-            (r#"[{"content":[{"type":"text","text":"canary"}]}]"#, "messages[0].content: must be a string, not a list"),
+            (
+                r#"[{"content":[{"type":"text","text":"canary"}]}]"#,
+                "messages[0].content: must be a string, not a list",
+            ),
             (r#"[{},{"role":1}]"#, "messages[1].role: must be a string, not a number"),
             (r#"[{"role":"a b"}]"#, "messages[0].role: must be a word of at most 32 letters"),
             (r#"[{"tool_name":7}]"#, "messages[0].tool_name: must be a string, not a number"),
@@ -181,7 +185,10 @@ mod tests {
         assert_eq!(call.dropped, ["tools"]);
         let call = ok(ChatApi, r#"{"prompt":"now","messages":[],"system":""}"#);
         assert_eq!(sent(&call)["messages"], json!([{"role": "user", "content": "now"}]));
-        let many = format!("{{\"prompt\":\"p\",\"messages\":[{{\"images\":[\"AAAA\"{}]}}],\"images\":[\"AAAA\"]}}", ",\"AAAA\"".repeat(15));
+        let many = format!(
+            "{{\"prompt\":\"p\",\"messages\":[{{\"images\":[\"AAAA\"{}]}}],\"images\":[\"AAAA\"]}}",
+            ",\"AAAA\"".repeat(15)
+        );
         assert!(no(ChatApi, &many).starts_with("images: a request may carry at most 16"));
     }
 }

@@ -20,7 +20,7 @@ use crate::validate::json::{self, Entries, Json};
 use crate::validate::object::get;
 use crate::validate::{Call, Rules, Shape, ValidateError};
 
-use draft::Draft;
+use draft::{Draft, asks_stream};
 
 /// Judges a body and rebuilds it for the upstream.
 pub fn parse(endpoint: Proxied, body: &[u8], rules: &Rules) -> Result<Call, ValidateError> {
@@ -68,20 +68,17 @@ fn chat_api(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateErr
         return Err(at.refuse("is required, and must not be empty"));
     }
     let model = draft.model(top)?;
-    if !draft.asks_stream(top)? {
+    if !asks_stream(top)? {
         draft.dropped.note("", "stream");
     }
     draft.body.member("stream", &true);
     draft.generates = true;
-    let (path, shape) = match get(top, "messages") {
-        Some(earlier) => {
-            draft.conversation(top, earlier, prompt)?;
-            ("/api/chat", Shape::Chat)
-        }
-        None => {
-            draft.fields(top, schema::CHAT_API_PROMPT)?;
-            ("/api/generate", Shape::Generate)
-        }
+    let (path, shape) = if let Some(earlier) = get(top, "messages") {
+        draft.conversation(top, earlier, prompt)?;
+        ("/api/chat", Shape::Chat)
+    } else {
+        draft.fields(top, schema::CHAT_API_PROMPT)?;
+        ("/api/generate", Shape::Generate)
     };
     draft.fields(top, schema::CHAT_API_REST)?;
     Ok(draft.finish(path, shape, model, true))
@@ -90,7 +87,7 @@ fn chat_api(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateErr
 fn embed(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateError> {
     draft.vet(top, schema::EMBED)?;
     let model = draft.model(top)?;
-    draft.asks_stream(top)?;
+    asks_stream(top)?;
     draft.idle = get(top, "input").is_none_or(is_empty);
     draft.fields(top, schema::EMBED)?;
     Ok(draft.finish("/api/embed", Shape::Embed, model, false))
@@ -99,7 +96,7 @@ fn embed(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateError>
 fn embeddings(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateError> {
     draft.vet(top, schema::EMBEDDINGS)?;
     let model = draft.model(top)?;
-    draft.asks_stream(top)?;
+    asks_stream(top)?;
     draft.idle = get(top, "prompt").is_none_or(is_empty);
     draft.fields(top, schema::EMBEDDINGS)?;
     Ok(draft.finish("/api/embeddings", Shape::Embeddings, model, false))
@@ -108,7 +105,7 @@ fn embeddings(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateE
 fn show(mut draft: Draft<'_>, top: &Entries<'_>) -> Result<Call, ValidateError> {
     draft.vet(top, schema::SHOW)?;
     let model = draft.shown_model(top)?;
-    draft.asks_stream(top)?;
+    asks_stream(top)?;
     draft.fields(top, schema::SHOW)?;
     Ok(draft.finish("/api/show", Shape::Show, model, false))
 }

@@ -130,7 +130,9 @@ fn option(
         Bound::LoadInt(least, most) if draft.rules.options.load_time => {
             draft.body.member(name, &bounds::integer(at, value, least, most)?);
         }
-        Bound::LoadFlag if draft.rules.options.load_time => draft.body.member(name, &bounds::flag(at, value)?),
+        Bound::LoadFlag if draft.rules.options.load_time => {
+            draft.body.member(name, &bounds::flag(at, value)?);
+        }
         Bound::Context | Bound::LoadInt(..) | Bound::LoadFlag => draft.dropped.note("options", name),
         Bound::Output => {}
     }
@@ -179,17 +181,29 @@ mod tests {
             let (inside, outside): (Vec<String>, Vec<String>) = match bound {
                 Bound::Real(least, most) => (
                     vec![least.to_string(), most.to_string(), format!("{most:.1}"), (most / 2.0).to_string()],
-                    vec![(least - 0.01).to_string(), (most + 0.01).to_string(), "1e300".into(), "-1e300".into()],
+                    vec![
+                        (least - 0.01).to_string(),
+                        (most + 0.01).to_string(),
+                        "1e300".into(),
+                        "-1e300".into(),
+                    ],
                 ),
-                Bound::Int(i64::MIN, i64::MAX) => {
-                    (vec![i64::MIN.to_string(), i64::MAX.to_string()], vec![u64::MAX.to_string(), "1e19".into()])
-                }
+                Bound::Int(i64::MIN, i64::MAX) => (
+                    vec![i64::MIN.to_string(), i64::MAX.to_string()],
+                    vec![u64::MAX.to_string(), "1e19".into()],
+                ),
                 Bound::Int(least, most) => (
                     vec![least.to_string(), (most - 1).to_string(), most.to_string(), format!("{most}.0")],
                     vec![(least - 1).to_string(), (most + 1).to_string(), "0.5".into()],
                 ),
-                Bound::Output => (vec!["1".into(), "999999".into(), "1000000".into(), "1e6".into()], vec!["1000001".into()]),
-                Bound::Context => (vec!["256".into(), "1048575".into(), "1048576".into()], vec!["255".into(), "1048577".into()]),
+                Bound::Output => (
+                    vec!["1".into(), "999999".into(), "1000000".into(), "1e6".into()],
+                    vec!["1000001".into()],
+                ),
+                Bound::Context => (
+                    vec!["256".into(), "1048575".into(), "1048576".into()],
+                    vec!["255".into(), "1048577".into()],
+                ),
                 Bound::Stops | Bound::LoadInt(..) | Bound::LoadFlag => continue,
             };
             for value in inside {
@@ -198,7 +212,8 @@ mod tests {
                 assert_eq!(got.to_bits(), value.parse::<f64>().unwrap().to_bits(), "{name}: {value}");
                 assert!(call.dropped.is_empty());
             }
-            for value in outside.into_iter().chain(["\"1\"".into(), "true".into(), "[1]".into(), "{}".into()]) {
+            for value in outside.into_iter().chain(["\"1\"".into(), "true".into(), "[1]".into(), "{}".into()])
+            {
                 let text = no(Generate, &with(&format!("\"{name}\":{value}")));
                 assert!(text.starts_with(&format!("options.{name}: must be ")), "{value}: {text}");
             }
@@ -224,20 +239,24 @@ mod tests {
     #[test]
     fn output_is_filled_in_where_it_is_unset() {
         for unset in ["0", "-1", "-2.0", "-9223372036854775808"] {
-            let call = ok(Chat, &with(&format!("\"num_predict\":{unset}")));
+            let call = ok(Generate, &with(&format!("\"num_predict\":{unset}")));
             assert_eq!((sent(&call).get("options"), call.dropped.len()), (None, 0), "{unset}");
         }
         let mut rules = rules();
         rules.limits.max_output_tokens = Some(100);
-        for route in [Chat, Generate, ChatApi] {
+        for route in [Generate, ChatApi] {
             let call = under(route, "{\"prompt\":\"p\"}", &rules).unwrap();
             assert_eq!((&sent(&call)["options"]["num_predict"], call.dropped.len()), (&100.into(), 0));
             let call = under(route, &with("\"num_predict\":-1"), &rules).unwrap();
-            assert_eq!((&sent(&call)["options"]["num_predict"], &*call.dropped[0]), (&100.into(), "options.num_predict"));
+            assert_eq!(
+                (&sent(&call)["options"]["num_predict"], &*call.dropped[0]),
+                (&100.into(), "options.num_predict")
+            );
             assert!(under(route, &with("\"num_predict\":100"), &rules).is_ok());
             let text = under(route, &with("\"num_predict\":101"), &rules).unwrap_err().to_string();
             assert_eq!(text, "options.num_predict: must be a whole number from 1 to 100, not 101");
         }
+        assert_eq!(sent(&under(Chat, "{}", &rules).unwrap())["options"]["num_predict"], 100);
         assert_eq!(sent(&under(Embed, "{\"input\":\"p\"}", &rules).unwrap()).get("options"), None);
     }
 
@@ -245,10 +264,10 @@ mod tests {
     fn context_may_be_the_operators() {
         let mut rules = rules();
         rules.limits.max_context = Some(8192);
-        assert!(under(Chat, &with("\"num_ctx\":8192"), &rules).is_ok());
-        assert!(under(Chat, &with("\"num_ctx\":8193"), &rules).is_err());
+        assert!(under(Generate, &with("\"num_ctx\":8192"), &rules).is_ok());
+        assert!(under(Generate, &with("\"num_ctx\":8193"), &rules).is_err());
         rules.options.num_ctx = false;
-        let call = under(Chat, &with("\"num_ctx\":8193,\"top_k\":1"), &rules).unwrap();
+        let call = under(Generate, &with("\"num_ctx\":8193,\"top_k\":1"), &rules).unwrap();
         assert_eq!(sent(&call)["options"].to_string(), r#"{"top_k":1}"#);
         assert_eq!(call.dropped, ["options.num_ctx"]);
     }
@@ -258,26 +277,35 @@ mod tests {
         let all = with(
             "\"num_gpu\":1,\"num_thread\":2,\"num_batch\":3,\"main_gpu\":0,\"use_mmap\":true,\"draft_num_predict\":4",
         );
-        let call = ok(Chat, &all);
+        let call = ok(Generate, &all);
         assert_eq!((sent(&call).get("options"), call.dropped.len()), (None, 6));
         let mut rules = rules();
         rules.options.load_time = true;
-        let call = under(Chat, &all, &rules).unwrap();
+        let call = under(Generate, &all, &rules).unwrap();
         assert_eq!((sent(&call)["options"].as_object().unwrap().len(), call.dropped.len()), (6, 0));
-        for bad in ["\"num_gpu\":-2", "\"num_batch\":0", "\"use_mmap\":1", "\"num_thread\":\"8\"", "\"main_gpu\":1.5"] {
-            assert!(under(Chat, &with(bad), &rules).is_err(), "{bad}");
+        for bad in [
+            "\"num_gpu\":-2",
+            "\"num_batch\":0",
+            "\"use_mmap\":1",
+            "\"num_thread\":\"8\"",
+            "\"main_gpu\":1.5",
+        ] {
+            assert!(under(Generate, &with(bad), &rules).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn unknown_options_are_dropped_by_name_and_variants_refused() {
-        let call = ok(Chat, &with("\"mirostat\":1,\"foo\":{\"a\":1},\"seed\":7"));
+        let call = ok(Generate, &with("\"mirostat\":1,\"foo\":{\"a\":1},\"seed\":7"));
         assert_eq!(call.dropped, ["options.mirostat", "options.foo"]);
         assert_eq!(sent(&call)["options"].to_string(), r#"{"seed":7}"#);
         assert!(no(Chat, &with("\"Num_Ctx\":1")).contains("only by case"));
         assert!(no(Chat, &with("\"u\u{17f}e_mmap\":true")).contains("only by case"));
         for bad in ["[]", "\"x\"", "1", "true"] {
-            assert!(no(Chat, &format!("{{\"options\":{bad}}}")).starts_with("options: must be an object"), "{bad}");
+            assert!(
+                no(Chat, &format!("{{\"options\":{bad}}}")).starts_with("options: must be an object"),
+                "{bad}"
+            );
         }
         assert!(sent(&ok(Chat, "{\"options\":null}")).get("options").is_none());
     }

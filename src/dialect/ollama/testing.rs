@@ -19,7 +19,7 @@ pub(super) fn rules() -> Rules {
         options: Options {
             num_ctx: true,
             load_time: false,
-            max_keep_alive: Some(std::time::Duration::from_secs(86_400)),
+            max_keep_alive: Some(std::time::Duration::from_hours(24)),
         },
         cloud_models: false,
     }

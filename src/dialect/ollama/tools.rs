@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn tools_pass_with_their_schemas() {
-        let parameters = json!({"type": "object", "properties": {"a": {"type": "string"}, "A": {"x": [1.5, null]}}});
+        let parameters =
+            json!({"type": "object", "properties": {"a": {"type": "string"}, "A": {"x": [1.5, null]}}});
         let tool = json!({"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}});
         let call = ok(Chat, &json!({"tools": [tool]}).to_string());
         assert_eq!((sent(&call)["tools"][0].clone(), call.dropped.len()), (tool, 0));
@@ -138,17 +139,28 @@ mod tests {
             ("[1]", "tools[0]: must be an object, not a number"),
             ("[{}]", "tools[0].function: is required"),
             (r#"[{"function":{}}]"#, "tools[0].function.name: is required"),
-            (r#"[{"function":{"name":"f","parameters":[]}}]"#, "tools[0].function.parameters: must be an object, not a list"),
+            (
+                r#"[{"function":{"name":"f","parameters":[]}}]"#,
+                "tools[0].function.parameters: must be an object, not a list",
+            ),
             (r#"[{"function":{"name":"f","Name":"g"}}]"#, "key \"Name\" differs from \"name\" only by case"),
-            (r#"[{"function":{"name":"f","parameters":{"TYPE":"x"}}}]"#, "key \"TYPE\" differs from \"type\" only by case"),
+            (
+                r#"[{"function":{"name":"f","parameters":{"TYPE":"x"}}}]"#,
+                "key \"TYPE\" differs from \"type\" only by case",
+            ),
         ] {
             assert_eq!(no(Chat, &format!("{{\"tools\":{tools}}}")), text);
         }
-        let tools = |n: usize| format!("{{\"tools\":[{0}{1}]}}", format!("{0},", F).repeat(n - 1), F);
+        let tools = |n: usize| format!("{{\"tools\":[{}{F}]}}", format!("{F},").repeat(n - 1));
         ok(Chat, &tools(127));
         ok(Chat, &tools(128));
         assert!(no(Chat, &tools(129)).starts_with("tools: must have at most 128 items"));
-        let schema = |n: usize| format!("{{\"tools\":[{{\"function\":{{\"name\":\"f\",\"parameters\":{{\"a\":\"{}\"}}}}}}]}}", "x".repeat(n - 8));
+        let schema = |n: usize| {
+            format!(
+                "{{\"tools\":[{{\"function\":{{\"name\":\"f\",\"parameters\":{{\"a\":\"{}\"}}}}}}]}}",
+                "x".repeat(n - 8)
+            )
+        };
         ok(Chat, &schema(65_536));
         assert!(no(Chat, &schema(65_537)).contains("at most 65536 bytes"));
     }
@@ -161,9 +173,18 @@ mod tests {
         let call = ok(Chat, &json!({"messages": [{"role": "assistant", "tool_calls": calls}]}).to_string());
         assert_eq!(sent(&call)["messages"][0]["tool_calls"], calls);
         for (call, text) in [
-            (r#"{"function":{"name":"f","arguments":"{}"}}"#, "messages[0].tool_calls[0].function.arguments: must be an object, not a string"),
-            (r#"{"function":{"name":"f","index":-1}}"#, "messages[0].tool_calls[0].function.index: must be a whole number from 0 to 1000000, not -1"),
-            (r#"{"function":{"name":"f","ARGUMENTS":{}}}"#, "key \"ARGUMENTS\" differs from \"arguments\" only by case"),
+            (
+                r#"{"function":{"name":"f","arguments":"{}"}}"#,
+                "messages[0].tool_calls[0].function.arguments: must be an object, not a string",
+            ),
+            (
+                r#"{"function":{"name":"f","index":-1}}"#,
+                "messages[0].tool_calls[0].function.index: must be a whole number from 0 to 1000000, not -1",
+            ),
+            (
+                r#"{"function":{"name":"f","ARGUMENTS":{}}}"#,
+                "key \"ARGUMENTS\" differs from \"arguments\" only by case",
+            ),
             ("{}", "messages[0].tool_calls[0].function: is required"),
         ] {
             assert_eq!(no(Chat, &format!("{{\"messages\":[{{\"tool_calls\":[{call}]}}]}}")), text);

@@ -66,7 +66,9 @@ impl Model {
             template.map_or((json!({}), json!({})), |model| (model.listed, model.shown));
         let name = super::names::Name::parse(name).map_or_else(|| name.to_owned(), |name| name.short());
         put(&mut listed, "digest", json!(super::manage::digest(name.as_bytes())));
-        if let Some(text) = shown.get("modelfile").and_then(Value::as_str).map(|t| t.replace("smollm2:135m", &name)) {
+        if let Some(text) =
+            shown.get("modelfile").and_then(Value::as_str).map(|t| t.replace("smollm2:135m", &name))
+        {
             put(&mut shown, "modelfile", json!(text));
         }
         let mut model = Self { name: String::new(), capabilities: Vec::new(), remote: None, listed, shown };
@@ -151,7 +153,12 @@ fn read_recorded() -> Vec<Model> {
     };
     let listed = |from: &str, name: &str| {
         let models = body(from)?;
-        models.get("models")?.as_array()?.iter().find(|model| model.get("name").is_some_and(|n| n == name)).cloned()
+        models
+            .get("models")?
+            .as_array()?
+            .iter()
+            .find(|model| model.get("name").is_some_and(|n| n == name))
+            .cloned()
     };
     let wanted = [
         ("smollm2:135m", "show"),
@@ -166,9 +173,11 @@ fn read_recorded() -> Vec<Model> {
         // The embedding model came after the list was recorded: its entry is made from the list of loaded models.
         let mut listed = listed("tags", name).or_else(|| listed("ps-two", name))?;
         if let Value::Object(members) = &mut listed {
-            ["expires_at", "size_vram", "context_length"].map(|key| members.shift_remove(key));
+            members.retain(|key, _| !matches!(key.as_str(), "expires_at" | "size_vram" | "context_length"));
         }
-        if let Some(details) = listed.get_mut("details").filter(|details| details.get("context_length").is_none()) {
+        if let Some(details) =
+            listed.get_mut("details").filter(|details| details.get("context_length").is_none())
+        {
             put(details, "context_length", json!(512));
             put(details, "embedding_length", json!(384));
         }
@@ -176,8 +185,7 @@ fn read_recorded() -> Vec<Model> {
         let words = shown.get("capabilities").and_then(Value::as_array).cloned().unwrap_or_default();
         let capabilities: Vec<_> =
             Capability::ALL.into_iter().filter(|one| words.iter().any(|word| word == one.word())).collect();
-        let model =
-            Model { name: name.to_owned(), capabilities: Vec::new(), remote: None, listed, shown };
+        let model = Model { name: name.to_owned(), capabilities: Vec::new(), remote: None, listed, shown };
         Some(model.with(&capabilities))
     });
     described.collect()
@@ -255,7 +263,7 @@ impl Catalog {
             let Model { listed, .. } = &entry.model;
             let mut details = listed.get("details").cloned().unwrap_or_default();
             if let Value::Object(members) = &mut details {
-                ["context_length", "embedding_length"].map(|key| members.shift_remove(key));
+                members.retain(|key, _| !matches!(key.as_str(), "context_length" | "embedding_length"));
             }
             (until > now).then(|| {
                 json!({

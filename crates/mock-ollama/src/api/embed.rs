@@ -86,7 +86,8 @@ pub(super) fn embed(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
         push_vector(&mut body, text, dimensions);
     }
     let count: usize = texts.iter().map(|text| tokens(text).min(context)).sum();
-    write!(body, "],\"total_duration\":15053507,\"load_duration\":1657300,\"prompt_eval_count\":{count}}}").ok();
+    write!(body, "],\"total_duration\":15053507,\"load_duration\":1657300,\"prompt_eval_count\":{count}}}")
+        .ok();
     Ok(Whole::json(200, body).into())
 }
 

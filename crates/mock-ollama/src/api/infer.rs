@@ -102,7 +102,9 @@ pub(super) fn generate(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
     }
     let entry = world.find(model, NO_CLOUD, missing(model))?;
     check_logprobs(&fields)?;
-    if fields.flag("raw") == Some(true) && ["template", "system", "context"].iter().any(|key| given(&fields, key)) {
+    if fields.flag("raw") == Some(true)
+        && ["template", "system", "context"].iter().any(|key| given(&fields, key))
+    {
         return Err(Refusal::new(400, "raw mode does not support template, system, or context"));
     }
     if !entry.model.can(Capability::Completion) {
@@ -234,7 +236,8 @@ impl Job<'_> {
         }
         options.check()?;
         let prompt_tokens = 10 + self.text.iter().map(|text| text.split_whitespace().count()).sum::<usize>();
-        let context = options.num_ctx.map_or(self.entry.model.context(), |n| usize::try_from(n).unwrap_or(4).max(4));
+        let context =
+            options.num_ctx.map_or(self.entry.model.context(), |n| usize::try_from(n).unwrap_or(4).max(4));
         if prompt_tokens > context && self.fields.flag("truncate") == Some(false) {
             return Err(too_long(prompt_tokens, context));
         }
@@ -246,8 +249,10 @@ impl Job<'_> {
         let fields = self.fields;
         let wanted = script.tokens.unwrap_or(TOKENS);
         // 0 and less mean no limit; the model then stops by itself.
-        let limit = options.num_predict.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-        let tokens = if script.endless { usize::MAX } else { limit.map_or(wanted, |limit| limit.min(wanted)) };
+        let limit =
+            options.num_predict.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+        let tokens =
+            if script.endless { usize::MAX } else { limit.map_or(wanted, |limit| limit.min(wanted)) };
         let done_reason = if limit.is_some_and(|limit| limit <= wanted) { "length" } else { "stop" };
         let tool_call = fields.list("tools").first().map(tool_call);
         let thinking = self.entry.model.can(Capability::Thinking) && thinks(fields) != Some(false);

@@ -23,7 +23,8 @@ const SHOW: Shape = Shape {
     ],
 };
 const DELETE: Shape = Shape { name: "DeleteRequest", fields: &[("model", Kind::Text), ("name", Kind::Text)] };
-const COPY: Shape = Shape { name: "CopyRequest", fields: &[("source", Kind::Text), ("destination", Kind::Text)] };
+const COPY: Shape =
+    Shape { name: "CopyRequest", fields: &[("source", Kind::Text), ("destination", Kind::Text)] };
 
 type Answered = Result<Reply, Refusal>;
 
@@ -112,7 +113,8 @@ pub(super) fn delete(world: &World, ask: &Ask<'_>) -> Answered {
 pub(super) fn blob(world: &World, ask: &Ask<'_>) -> Answered {
     let given = ask.target.strip_prefix(BLOB_PREFIX).unwrap_or_default();
     let hex = given.strip_prefix("sha256:").or_else(|| given.strip_prefix("sha256-"));
-    let Some(hex) = hex.filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())) else {
+    let Some(hex) = hex.filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    else {
         return Err(Refusal::new(400, "invalid digest format"));
     };
     let expected = format!("sha256:{}", hex.to_ascii_lowercase());

@@ -50,7 +50,12 @@ impl World {
     }
 
     /// The model of that spelling; cloud names and strangers are refused with the caller's words for it.
-    fn find(&self, text: &str, cloud: &str, missing: impl Fn(&Name) -> Refusal) -> Result<Arc<Entry>, Refusal> {
+    fn find(
+        &self,
+        text: &str,
+        cloud: &str,
+        missing: impl Fn(&Name) -> Refusal,
+    ) -> Result<Arc<Entry>, Refusal> {
         let name = Name::parse(text).ok_or_else(|| Refusal::new(400, "invalid model name"))?;
         if name.cloud && !self.cloud {
             return Err(Refusal::new(403, cloud));

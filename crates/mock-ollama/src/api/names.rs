@@ -34,7 +34,8 @@ impl Name {
         let (model, tag) = last.rsplit_once(':').unwrap_or((last, "latest"));
         let lower_tag = tag.to_ascii_lowercase();
         let cloud = lower_tag == "cloud" || lower_tag.ends_with("-cloud");
-        let good = part(host, 350, ".:") && part(namespace, 80, "") && part(model, 80, ".") && part(tag, 80, ".");
+        let good =
+            part(host, 350, ".:") && part(namespace, 80, "") && part(model, 80, ".") && part(tag, 80, ".");
         good.then(|| Self {
             host: host.to_owned(),
             namespace: namespace.to_owned(),

@@ -6,14 +6,31 @@ use super::reply::Refusal;
 use serde_json::{Map, Value};
 
 const INTEGERS: &[&str] = &[
-    "num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict", "num_predict", "num_keep", "seed",
-    "top_k", "repeat_last_n",
+    "num_ctx",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "num_thread",
+    "draft_num_predict",
+    "num_predict",
+    "num_keep",
+    "seed",
+    "top_k",
+    "repeat_last_n",
 ];
-const FLOATS: &[&str] =
-    &["temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"];
+const FLOATS: &[&str] = &[
+    "temperature",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+];
 
 /// What the answer depends on.
 #[derive(Debug, Default, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 pub(super) struct Options {
     pub(super) num_predict: Option<i64>,
     pub(super) num_ctx: Option<i64>,
@@ -67,7 +84,10 @@ fn check_types(options: &Map<String, Value>) -> Result<(), Refusal> {
 /// A refusal of the model's own process: its JSON, whole, as the text.
 pub(super) fn runner(status: u16, kind: &str, message: &str) -> Refusal {
     let message = Value::String(message.to_owned());
-    Refusal::new(status, format!("{{\"error\":{{\"code\":{status},\"message\":{message},\"type\":\"{kind}\"}}}}"))
+    Refusal::new(
+        status,
+        format!("{{\"error\":{{\"code\":{status},\"message\":{message},\"type\":\"{kind}\"}}}}"),
+    )
 }
 
 /// The `format` field: nothing, `"json"`, or a schema that converts.
@@ -97,7 +117,10 @@ pub(super) fn check_format(format: Option<&Value>) -> Result<(), Refusal> {
         }
         Some(other) => {
             let text = crate::go::text::json_string(&other.to_string());
-            Err(Refusal::new(500, format!("invalid format: {text}; expected \"json\" or a valid JSON Schema object")))
+            Err(Refusal::new(
+                500,
+                format!("invalid format: {text}; expected \"json\" or a valid JSON Schema object"),
+            ))
         }
     }
 }

@@ -67,7 +67,8 @@ pub(super) fn pull(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
     let fields = read(ask, &PULL)?;
     let name = named(&fields)?;
     let mut progress = Progress::of(["pulling manifest".to_owned()]);
-    let offered = world.pullable.iter().filter_map(|name| Name::parse(name)).any(|offer| offer.key() == name.key());
+    let offered =
+        world.pullable.iter().filter_map(|name| Name::parse(name)).any(|offer| offer.key() == name.key());
     if !offered && world.catalog.find(&name.key()).is_none() {
         progress.failure = Some(format!(
             "pull model manifest: Get {:?}: dial tcp: lookup {} on 127.0.0.53:53: no such host",
@@ -114,12 +115,17 @@ pub(super) fn create(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
     }
     let source = Name::parse(from).and_then(|from| world.catalog.find(&from.key()));
     let model = source.map_or_else(|| Model::plain(&name.short()), |entry| entry.model.clone());
-    let layer = |what: &str, salt: &str| format!("{what} layer {}", digest(format!("{from}{salt}").as_bytes()));
+    let layer =
+        |what: &str, salt: &str| format!("{what} layer {}", digest(format!("{from}{salt}").as_bytes()));
     let mut lines = vec![layer("using existing", "weights"), layer("using existing", "template")];
     if !fields.text("system").is_empty() {
         lines.push(layer("creating new", fields.text("system")));
     }
-    lines.extend([layer("using existing", "parameters"), "writing manifest".to_owned(), "success".to_owned()]);
+    lines.extend([
+        layer("using existing", "parameters"),
+        "writing manifest".to_owned(),
+        "success".to_owned(),
+    ]);
     add_copy(world, &model, &name);
     Ok(Progress::of(lines).reply(&fields))
 }

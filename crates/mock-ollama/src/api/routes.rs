@@ -78,7 +78,7 @@ fn unknown(ask: &Ask<'_>, decoded: &str) -> Reply {
     if let gate::Verdict::Answered(whole) = gate::check(ask, None) {
         return whole.into();
     }
-    // The one `/v1` path that has a sibling without the slash.
+    // gin sends the caller to the same path without its slash.
     match decoded.strip_suffix('/') {
         Some(shorter) if find(shorter).is_some() => {
             let status = if ask.method == "GET" { 301 } else { 307 };

@@ -34,7 +34,12 @@ pub(super) enum Failed {
 }
 
 /// Sends the request; the sending side stays open, since Ollama takes its end for a caller who has left.
-pub(super) async fn send(addr: SocketAddr, request: &[u8], method: &str, timeout: Duration) -> Result<Answer, Failed> {
+pub(super) async fn send(
+    addr: SocketAddr,
+    request: &[u8],
+    method: &str,
+    timeout: Duration,
+) -> Result<Answer, Failed> {
     let exchange = async {
         let mut reader = Reader { stream: TcpStream::connect(addr).await?, buf: BytesMut::new() };
         // A server that refuses early may not read it all: what counts is its answer.

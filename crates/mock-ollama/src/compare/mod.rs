@@ -44,7 +44,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { groups: &[], left_out: &[], exact: false, timeout: Duration::from_secs(60) }
+        Self { groups: &[], left_out: &[], exact: false, timeout: Duration::from_mins(1) }
     }
 }
 
@@ -235,7 +235,11 @@ fn differences(recording: &Recording, recorded: &Response, got: &Answer, exact: 
     } else if kind == "application/x-ndjson" {
         found.extend(line_differences(&body, &got.body));
     } else if exact && body != got.body {
-        found.push(Difference::new("body", String::from_utf8_lossy(&body), String::from_utf8_lossy(&got.body)));
+        found.push(Difference::new(
+            "body",
+            String::from_utf8_lossy(&body),
+            String::from_utf8_lossy(&got.body),
+        ));
     }
     found
 }
@@ -264,7 +268,8 @@ fn content_type(headers: &[(String, String)]) -> &str {
 /// The names of all fields but those of the framing, sorted, doubles kept.
 fn names(headers: &[(String, String)]) -> String {
     let names = headers.iter().map(|(name, _)| name.to_ascii_lowercase());
-    let mut names: Vec<_> = names.filter(|name| name != "content-length" && name != "transfer-encoding").collect();
+    let mut names: Vec<_> =
+        names.filter(|name| name != "content-length" && name != "transfer-encoding").collect();
     names.sort_unstable();
     names.join(", ")
 }

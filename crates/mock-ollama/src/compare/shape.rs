@@ -27,8 +27,8 @@ pub(super) enum Shape {
     Number,
     Text,
     /// The distinct shapes of its elements.
-    List(BTreeSet<Shape>),
-    Object(BTreeMap<String, Shape>),
+    List(BTreeSet<Self>),
+    Object(BTreeMap<String, Self>),
 }
 
 impl fmt::Display for Shape {
@@ -80,10 +80,16 @@ impl Shape {
                     match got.get(key) {
                         Some(other) => shape.compare(other, &format!("{at}.{key}"), found),
                         None if optional(key) => {}
-                        None => found.push(Difference::new(format!("{at}.{key}"), shape.to_string(), "no such key")),
+                        None => found.push(Difference::new(
+                            format!("{at}.{key}"),
+                            shape.to_string(),
+                            "no such key",
+                        )),
                     }
                 }
-                for (key, shape) in got.iter().filter(|(key, _)| !recorded.contains_key(*key) && !optional(key)) {
+                for (key, shape) in
+                    got.iter().filter(|(key, _)| !recorded.contains_key(*key) && !optional(key))
+                {
                     found.push(Difference::new(format!("{at}.{key}"), "no such key", shape.to_string()));
                 }
             }
@@ -95,7 +101,9 @@ impl Shape {
     /// A token and nothing else.
     fn is_plain_token(&self) -> bool {
         let Self::Object(members) = self else { return false };
-        members.keys().all(|key| matches!(key.as_str(), "model" | "created_at" | "response" | "done" | "message"))
+        members
+            .keys()
+            .all(|key| matches!(key.as_str(), "model" | "created_at" | "response" | "done" | "message"))
             && match members.get("message") {
                 Some(Self::Object(message)) => message.keys().all(|key| key == "role" || key == "content"),
                 Some(_) => false,

@@ -205,18 +205,20 @@ impl Kind {
             | (Self::Any, _)
             | (Self::Text, Value::String(_))
             | (Self::Flag, Value::Bool(_))
-            | (Self::Options, Value::Object(_)) => Ok(()),
+            | (Self::Options, Value::Object(_))
+            | (Self::Tools, Value::Array(_)) => Ok(()),
             (Self::Text, _) => mismatch(value, shape, name, "string"),
             (Self::Flag, _) => mismatch(value, shape, name, "bool"),
             (Self::Options, _) => mismatch(value, shape, name, "map[string]interface {}"),
             (Self::Int, _) => check_int(value, shape, name),
-            (Self::Ints, Value::Array(items)) => items.iter().try_for_each(|item| check_int(item, shape, name)),
+            (Self::Ints, Value::Array(items)) => {
+                items.iter().try_for_each(|item| check_int(item, shape, name))
+            }
             (Self::Ints, _) => mismatch(value, shape, name, "[]int"),
             (Self::Messages, Value::Array(items)) => {
                 items.iter().try_for_each(|message| check_message(message, shape, name))
             }
             (Self::Messages, _) => mismatch(value, shape, name, "[]api.Message"),
-            (Self::Tools, Value::Array(_)) => Ok(()),
             (Self::Tools, _) => mismatch(value, shape, name, "api.Tools"),
             (Self::Images, Value::Array(items)) => items.iter().try_for_each(check_image),
             (Self::Images, _) => mismatch(value, shape, name, "[]api.ImageData"),
@@ -259,7 +261,7 @@ fn check_image(value: &Value) -> Result<(), String> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     match text.bytes().position(|byte| !good(byte)) {
         Some(at) => Err(format!("illegal base64 data at input byte {at}")),
-        None if text.len() % 4 == 0 => Ok(()),
+        None if text.len().is_multiple_of(4) => Ok(()),
         None => Err(format!("illegal base64 data at input byte {}", text.len() - text.len() % 4)),
     }
 }
@@ -315,7 +317,10 @@ fn check_think(value: &Value) -> Result<(), String> {
             "invalid think value: {} (must be \"high\", \"medium\", \"low\", \"max\", true, or false)",
             super::text::json_string(word)
         )),
-        _ => Err("think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)".to_owned()),
+        _ => {
+            Err("think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)"
+                .to_owned())
+        }
     }
 }
 

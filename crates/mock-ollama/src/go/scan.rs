@@ -294,7 +294,8 @@ mod tests {
     fn keeps_the_members_of_the_outermost_object_only() {
         let text = b" {\"a\": {\"b\": [1, 2]}, \"c\" : -1.5e3 } rest";
         let found = scan(text).expect("valid");
-        let parts: Vec<_> = found.members.iter().map(|m| (&text[m.key.clone()], &text[m.value.clone()])).collect();
+        let parts: Vec<_> =
+            found.members.iter().map(|m| (&text[m.key.clone()], &text[m.value.clone()])).collect();
         assert_eq!(parts, [(&b"\"a\""[..], &b"{\"b\": [1, 2]}"[..]), (&b"\"c\""[..], &b"-1.5e3"[..])]);
         assert_eq!(&text[found.end..], b" rest");
     }

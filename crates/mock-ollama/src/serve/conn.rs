@@ -50,7 +50,7 @@ pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
         match conn.request().await {
             Ok(Next::Keep) => {}
             Ok(Next::Close) => return conn.socket.close().await,
-            Ok(Next::Reset) => return conn.socket.reset(),
+            Ok(Next::Reset) => return conn.socket.reset().await,
             Err(Gone { .. }) => return,
         }
     }

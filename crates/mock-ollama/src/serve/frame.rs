@@ -85,7 +85,9 @@ impl Writer {
                 _ => out.extend_from_slice(&whole.body),
             }
         }
-        head.keep_alive && framing != Framing::Close && !whole.headers.iter().any(|(name, _)| name == "Connection")
+        head.keep_alive
+            && framing != Framing::Close
+            && !whole.headers.iter().any(|(name, _)| name == "Connection")
     }
 }
 

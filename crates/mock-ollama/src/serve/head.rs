@@ -7,6 +7,7 @@ use crate::api::reply::{Abrupt, Whole};
 
 /// A request's head.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of a head")]
 pub(super) struct Head {
     pub(super) method: String,
     pub(super) target: String,
@@ -97,7 +98,10 @@ fn odd(buf: &[u8]) -> Parsed {
 
 impl Head {
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        self.headers
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a str> {

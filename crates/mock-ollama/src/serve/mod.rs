@@ -95,7 +95,10 @@ impl Server {
             })
         };
         let ranked = (0..3).flat_map(|rank| scripts.iter().filter(move |held| fits(rank, held)));
-        ranked.into_iter().find(|held| take(held).is_ok()).map_or_else(otherwise, |held| Arc::clone(&held.script))
+        ranked
+            .into_iter()
+            .find(|held| take(held).is_ok())
+            .map_or_else(otherwise, |held| Arc::clone(&held.script))
     }
 }
 
@@ -104,8 +107,10 @@ fn key(model: &str) -> String {
 }
 
 fn model_of(body: &[u8]) -> String {
-    const SHAPE: Shape =
-        Shape { name: "Request", fields: &[("model", Kind::Any), ("name", Kind::Any), ("source", Kind::Any)] };
+    const SHAPE: Shape = Shape {
+        name: "Request",
+        fields: &[("model", Kind::Any), ("name", Kind::Any), ("source", Kind::Any)],
+    };
     let fields = fields::read(body, &SHAPE).unwrap_or_default();
     let model = fields.model();
     key(if model.is_empty() { fields.text("source") } else { model })

@@ -140,11 +140,13 @@ impl Conn {
         let last = answer.lines();
         let glue = script.glue.unwrap_or(1).max(1);
         let mut lines = Vec::with_capacity(512);
-        let mut held = 0;
+        let mut pending = 0;
         for at in 0..last {
             match turn(script, at, last) {
                 Turn::Line => {}
-                other => return self.broken_off(&other, (at, held), &mut lines, (answer, head, script)).await,
+                other => {
+                    return self.broken_off(&other, (at, pending), &mut lines, (answer, head, script)).await;
+                }
             }
             if at > 0 {
                 self.socket.wait(script.gap).await?;
@@ -155,17 +157,17 @@ impl Conn {
                 lines.truncate(start);
                 lines.extend_from_slice(b"{\"model\":\"x\",,}\n");
             }
-            held += 1;
-            if held == glue {
+            pending += 1;
+            if pending == glue {
                 self.put(&lines, chunked);
                 lines.clear();
-                self.flush(script, held).await?;
-                held = 0;
+                self.flush(script, pending).await?;
+                pending = 0;
             }
         }
         let turn = turn(script, last, last);
         if !matches!(turn, Turn::Line) {
-            return self.broken_off(&turn, (last, held), &mut lines, (answer, head, script)).await;
+            return self.broken_off(&turn, (last, pending), &mut lines, (answer, head, script)).await;
         }
         self.socket.wait(script.gap).await?;
         if !script.no_done {
@@ -178,7 +180,7 @@ impl Conn {
         if !lines.is_empty() {
             self.put(&lines, chunked);
         }
-        self.tokens_sent += held;
+        self.tokens_sent += pending;
         self.finish(head, script, chunked).await
     }
 
@@ -186,7 +188,7 @@ impl Conn {
     async fn broken_off(
         &mut self,
         turn: &Turn,
-        (at, held): (usize, usize),
+        (at, pending): (usize, usize),
         lines: &mut Vec<u8>,
         (answer, head, script): (&Answer, &Head, &Script),
     ) -> Result<Next, Gone> {
@@ -201,7 +203,7 @@ impl Conn {
         }
         match turn {
             Turn::Error => {
-                self.tokens_sent += held;
+                self.tokens_sent += pending;
                 return self.finish(head, script, chunked).await;
             }
             Turn::Die if script.die_mid_line => {
@@ -213,7 +215,7 @@ impl Conn {
             }
             _ => {}
         }
-        self.flush(script, held).await?;
+        self.flush(script, pending).await?;
         match turn {
             Turn::Hold => Err(self.socket.gone().await),
             _ => Ok(end(script)),

@@ -118,8 +118,10 @@ impl Socket {
         }
     }
 
-    /// Makes the coming close a reset.
-    pub(super) fn reset(&self) {
+    /// Closes with a reset.
+    pub(super) async fn reset(mut self) {
+        // A reset throws away what the kernel has not sent yet, and it cannot be asked: a moment is enough on loopback.
+        self.wait(Duration::from_millis(20)).await.ok();
         self.stream.set_zero_linger().ok();
     }
 

@@ -1,0 +1,174 @@
+//! The binary: check, its exit codes, its start-up lines, its log lines, its stop.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use mock_ollama::Mock;
+
+use crate::client::Conn;
+use crate::harness::{KEY, MODEL, chat, post};
+
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    let home = std::env::temp_dir().join(format!("portcullis-home-{}", std::process::id()));
+    command
+        .env_clear()
+        .env("HOME", &home)
+        .envs(env.iter().copied())
+        .args(args)
+        .current_dir(std::env::temp_dir());
+    command
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+    let output = command(args, env).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn check_prints_every_fault_at_once_and_exits_with_2() {
+    let env = [
+        ("PORT", "http"),
+        ("PORTCULLIS_LIMITS_BODY", "much"),
+        ("PORTCULLIS_LISTEN_PROT", "1"),
+        ("OLLAMA_LOCAL_URL", "http://u:hunter2@h"),
+        ("OLLAMA_API_KEY", "a b"),
+        ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "0.0.0.0/0"),
+    ];
+    let (code, _, errors) = run(&["check"], &env);
+    assert_eq!(code, 2);
+    for words in [
+        "listen.port (from PORT)",
+        "a whole number",
+        "limits.body",
+        "a size such as",
+        "did you mean PORTCULLIS_LISTEN_PORT",
+        "upstream.url",
+        "keys.api_key",
+        "listen.trusted_proxy",
+    ] {
+        assert!(errors.contains(words), "{words} in\n{errors}");
+    }
+    assert!(!errors.contains("hunter2") && !errors.contains("a b"), "a secret in\n{errors}");
+    let (code, out, _) = run(&["check", "--json"], &env);
+    assert_eq!(code, 2);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["faults"].as_array().unwrap().len(),
+        6
+    );
+    assert_eq!(run(&["check"], &[]).0, 0);
+    assert_eq!(run(&["--no-such-flag"], &[]).0, 2);
+    assert_eq!(run(&["--help"], &[]).0, 0);
+}
+
+#[test]
+fn unsafe_settings_do_not_start() {
+    for env in [
+        &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
+        &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "cloudflare")],
+        &[("PORT", "11434")],
+        &[("OLLAMA_LOCAL_URL", "http://127.0.0.1:9000"), ("PORT", "9000")],
+        &[("OLLAMA_LOCAL_URL", "file:///etc/passwd")],
+    ] {
+        let (code, out, errors) = run(&["serve"], env);
+        assert_eq!((code, out.as_str()), (2, ""), "{env:?}: {errors}");
+    }
+    let env = [("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")];
+    assert_eq!(run(&["check", "--i-know-this-is-public"], &env).0, 0);
+}
+
+struct Running {
+    child: Child,
+    port: u16,
+    out: String,
+}
+
+impl Running {
+    fn start(env: &[(&str, &str)]) -> Self {
+        let mut child = command(&["serve", "--port", "0"], env)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut out, mut port) = (String::new(), None);
+        // The curl line is the last of the start-up lines.
+        while let Some(Ok(line)) = lines.next() {
+            if let Some((_, rest)) = line.split_once("API    http://127.0.0.1:") {
+                port = rest.parse().ok();
+            }
+            out += &format!("{line}\n");
+            if line.trim_start().starts_with("try") {
+                break;
+            }
+        }
+        Self { port: port.unwrap_or_else(|| panic!("no port in {out:?}")), child, out }
+    }
+
+    /// Asks it to stop; its exit code and all that it wrote to stderr.
+    fn stop(mut self) -> (i32, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut errors = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), errors)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_name_both_routes_and_never_a_key_or_a_prompt() {
+    let mock = Mock::start().await.unwrap();
+    for format in ["text", "json"] {
+        let url = mock.url();
+        let running = Running::start(&[
+            ("OLLAMA_API_KEY", KEY),
+            ("OLLAMA_LOCAL_URL", &url),
+            ("OLLAMA_MODEL", MODEL),
+            ("PORTCULLIS_LOG_FORMAT", format),
+        ]);
+        assert!(!running.out.contains(KEY), "the operator's key is not repeated");
+        let body = chat(false).replace("Say hi", "a-secret-prompt");
+        for path in ["/chat", "/api/nothing"] {
+            let mut conn = Conn::open(([127, 0, 0, 1], running.port).into()).await;
+            conn.request(&post(path), body.as_bytes()).await;
+            conn.answer().await;
+        }
+        let (code, log) = running.stop();
+        assert_eq!(code, 0);
+        for words in [
+            "Proxying POST /chat → Ollama /api/chat (stream=false)",
+            "Ollama /api/chat responded: 200 in 0.",
+            "Refused POST /api/nothing: 403",
+        ] {
+            assert!(log.contains(words), "{words} in\n{log}");
+        }
+        assert!(!log.contains(KEY) && !log.contains("a-secret-prompt") && !log.contains(&url), "{log}");
+        for line in log.lines().filter(|_| format == "json").filter(|line| line.starts_with('{')) {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generated_key_is_shown_kept_and_works() {
+    let mock = Mock::start().await.unwrap();
+    let folder = std::env::temp_dir().join(format!("portcullis-generated-{}", std::process::id()));
+    let (url, dir) = (mock.url(), folder.display().to_string());
+    let env =
+        [("OLLAMA_LOCAL_URL", url.as_str()), ("PORTCULLIS_DATA_DIR", dir.as_str()), ("OLLAMA_MODEL", MODEL)];
+    let mut shown = Vec::new();
+    for _ in 0..2 {
+        let running = Running::start(&env);
+        let key = running.out.split_whitespace().find(|word| word.starts_with("pc_")).unwrap().to_owned();
+        let head = post("/api/chat").replace(KEY, &key);
+        let mut conn = Conn::open(([127, 0, 0, 1], running.port).into()).await;
+        conn.request(&head, chat(false).as_bytes()).await;
+        assert_eq!(conn.answer().await.status, 200);
+        let (_, log) = running.stop();
+        assert!(!log.contains(&key), "the key is in the log");
+        shown.push(key);
+    }
+    assert_eq!(shown[0], shown[1], "kept from start to start");
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -1,0 +1,61 @@
+//! What the documents say is what the code reads.
+
+use std::path::Path;
+
+use portcullis::config::env::Env;
+use portcullis::config::keys::KEYS;
+use portcullis::config::{Config, Faults, Raw};
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The example with every line switched on.
+fn example() -> String {
+    let written = |line: &&str| {
+        let bare = line.trim_start_matches("# ");
+        bare.starts_with('[')
+            || bare
+                .split_once(" = ")
+                .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    read("portcullis.example.toml")
+        .lines()
+        .filter(written)
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect()
+}
+
+#[test]
+fn the_example_names_every_key_at_its_default() {
+    let (mut raw, mut faults) = (Raw::default(), Faults::default());
+    raw.read_toml(&example(), Path::new("portcullis.example.toml"), &mut faults);
+    assert!(faults.0.is_empty(), "{faults}");
+    for key in KEYS {
+        let Some((value, _)) = raw.get(key.name) else { panic!("{} is missing in the example", key.name) };
+        if !matches!(key.name, "keys.api_key" | "data.dir" | "data.store" | "data.limits") {
+            assert_eq!(value, key.default, "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn the_example_as_it_is_holds() {
+    let folder = std::env::temp_dir().join(format!("portcullis-example-{}.toml", std::process::id()));
+    std::fs::write(&folder, read("portcullis.example.toml")).unwrap();
+    let loaded = Config::load(Some(&folder), &Env::default(), |_, _| {});
+    std::fs::remove_file(&folder).unwrap();
+    assert!(loaded.is_ok(), "{:?}", loaded.unwrap_err());
+}
+
+#[test]
+fn the_configuration_page_lists_every_key_and_name() {
+    let page = read("docs/CONFIG.md");
+    for key in KEYS {
+        assert!(page.contains(key.name), "{} is missing in docs/CONFIG.md", key.name);
+        assert!(page.contains(&key.env_name()), "{} is missing in docs/CONFIG.md", key.env_name());
+        for older in key.older {
+            assert!(page.contains(older), "{older} is missing in docs/CONFIG.md");
+        }
+    }
+}

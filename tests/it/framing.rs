@@ -1,0 +1,132 @@
+//! Hostile framing on a raw socket (trust catalogue A and B): an answer, a close, nothing upstream, and the next good request
+//! works.
+
+use std::time::Duration;
+
+use mock_ollama::{On, Script};
+
+use crate::harness::{Gateway, KEY, PATIENCE, chat, post};
+
+async fn refused(gate: &Gateway, bytes: &[u8], statuses: &[u16]) {
+    let mut conn = gate.connect().await;
+    conn.write(bytes).await;
+    let answer = conn.answer().await;
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+    assert!(statuses.contains(&answer.status), "{} for {shown:?}", answer.status);
+    conn.assert_closed().await;
+    gate.assert_nothing_upstream();
+}
+
+#[tokio::test]
+async fn smuggled_lengths_and_odd_heads() {
+    let gate = Gateway::start().await;
+    gate.assert_well().await;
+    let body = chat(false);
+    let length = format!("Content-Length: {}", body.len());
+    for field in [
+        format!("{length}\r\nTransfer-Encoding: chunked"),
+        format!("Transfer-Encoding: chunked\r\n{length}"),
+        format!("{length}\r\n{length}"),
+        format!("{length}\r\nContent-Length: 0"),
+        format!("Content-Length: 0{}", body.len()),
+        "Content-Length: +5".into(),
+        "Content-Length: 5, 5".into(),
+        "Content-Length:".into(),
+        "Transfer-Encoding: gzip, chunked".into(),
+        "Transfer-Encoding: chunked, chunked".into(),
+        "Transfer-Encoding: identity".into(),
+        format!("{length}\r\nHost: b"),
+        format!("{length}\r\nX: a\r\n b"),
+        format!("{length}\r\nX : a"),
+        format!("{length}\r\nX: a\nY: b"),
+        format!("{length}\r\nContent-Type: text/plain"),
+        format!("{length}\r\n: empty"),
+    ] {
+        refused(&gate, format!("{}{field}\r\n\r\n{body}", post("/api/chat")).as_bytes(), &[400]).await;
+    }
+    refused(&gate, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &[400]).await;
+    refused(&gate, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]).await;
+    refused(&gate, b"GET /models HTTP/1.1\r\n\r\n", &[400]).await;
+    refused(
+        &gate,
+        format!("GET /models HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(120)).as_bytes(),
+        &[431],
+    )
+    .await;
+    refused(
+        &gate,
+        format!("GET /models HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(40_000)).as_bytes(),
+        &[431],
+    )
+    .await;
+    refused(&gate, format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "y".repeat(9_000)).as_bytes(), &[414])
+        .await;
+    refused(
+        &gate,
+        format!("{}Content-Length: 5\r\nExpect: banana\r\n\r\n", post("/api/chat")).as_bytes(),
+        &[417],
+    )
+    .await;
+    for chunk in ["5;a=b\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "G\r\n"] {
+        refused(
+            &gate,
+            format!("{}Transfer-Encoding: chunked\r\n\r\n{chunk}", post("/api/chat")).as_bytes(),
+            &[400],
+        )
+        .await;
+    }
+    gate.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_second_request_behind_the_first_is_refused_before_either_runs() {
+    let gate = Gateway::start().await;
+    gate.assert_well().await;
+    let body = chat(false);
+    let one = format!("{}Content-Length: {}\r\n\r\n{body}", post("/api/chat"), body.len());
+    refused(&gate, format!("{one}{one}").as_bytes(), &[400]).await;
+    refused(&gate, format!("{one}\r\n").as_bytes(), &[400]).await;
+    gate.assert_well().await;
+}
+
+/// With junk in its buffer hyper would no longer notice that the caller has left.
+#[tokio::test]
+async fn junk_during_a_stream_ends_it_and_stops_the_upstream() {
+    let gate = Gateway::start().await;
+    gate.mock.script(On::Any, Script { endless: true, gap: Duration::from_millis(5), ..Script::default() });
+    let (mut conn, _head) = gate.stream().await;
+    assert!(conn.chunk().await.is_some());
+    conn.write(b"GET /models HTTP/1.1\r\n").await;
+    gate.mock.wait_disconnect(PATIENCE).await.expect("the upstream goes on");
+}
+
+#[tokio::test]
+async fn a_refused_key_gets_no_hundred_continue() {
+    let gate = Gateway::start().await;
+    let head = "POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 50\r\n";
+    let mut conn = gate.connect().await;
+    conn.write(format!("{head}Authorization: Bearer wrong\r\n\r\n").as_bytes()).await;
+    assert_eq!(conn.answer().await.status, 401);
+    let mut conn = gate.connect().await;
+    conn.write(format!("{head}Authorization: Bearer {KEY}\r\n\r\n").as_bytes()).await;
+    let mut first = vec![0; 25];
+    let reading = async {
+        // 100 is an interim answer: it carries no headers of ours.
+        let bytes = conn.first_bytes(first.len()).await;
+        first.copy_from_slice(&bytes);
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("no interim answer");
+    assert_eq!(first, b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Bounded in count: a caller that sends its head byte by byte is answered as any other.
+#[tokio::test]
+async fn a_head_in_single_bytes_is_still_a_head() {
+    let gate = Gateway::start().await;
+    let body = chat(false);
+    let mut conn = gate.connect().await;
+    for byte in format!("{}Content-Length: {}\r\n\r\n{body}", post("/api/chat"), body.len()).as_bytes() {
+        conn.write(std::slice::from_ref(byte)).await;
+    }
+    assert_eq!(conn.answer().await.status, 200);
+}
