@@ -1,5 +1,6 @@
 //! What a start prints: where the page and the API are, the key, and a curl line that works when pasted.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{complain, say};
@@ -17,7 +18,10 @@ pub(super) fn print(app: &App, config: &Config) {
     let auth = match (&config.keys, &app.generated) {
         (Keys::Public, _) => String::new(),
         (_, Some(generated)) => format!(" -H 'Authorization: Bearer {}'", generated.key.reveal()),
-        // The operator's own key is not repeated on a console.
+        // The operator's own key is repeated on a terminal, where the line is pasted from, and in no service's log.
+        (Keys::Given(list), _) if on_terminal() => {
+            list.first().map_or_else(String::new, |key| format!(" -H 'Authorization: Bearer {key}'"))
+        }
         _ => " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into(),
     };
     say(format_args!(
@@ -27,6 +31,10 @@ pub(super) fn print(app: &App, config: &Config) {
         complain(format_args!("warning: {warning}"));
     }
     warn(config);
+}
+
+fn on_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// `0.0.0.0` is where one listens, not where one goes.
@@ -46,6 +54,7 @@ fn key_line(keys: &Keys, generated: Option<&Generated>) -> String {
             let how = if *new { "generated just now" } else { "generated at the first start" };
             format!("{}   ({how}; kept in the data folder)", key.reveal())
         }
+        (Keys::Given(list), None) if on_terminal() => list.join("  "),
         (Keys::Given(list), None) if list.len() > 1 => format!("any of your {} keys", list.len()),
         _ => "yours, from the configuration".into(),
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
 use super::fault::Faults;
+use super::keys;
 use super::raw::Raw;
 use super::resolved::*;
 use super::upstream_url::UpstreamUrl;
@@ -88,7 +89,11 @@ impl Reader<'_> {
             ("data.limits", "shared limits are not part of this version"),
             ("ops.enabled", "the listener for operators is not part of this version"),
         ] {
-            if self.raw.get(key).is_some() {
+            if self
+                .raw
+                .get(key)
+                .is_some_and(|(value, _)| Some(value) != keys::find(key).map(|key| key.default))
+            {
                 warnings.push(format!("{key} is set, but {what}: it has no effect yet"));
             }
         }

@@ -56,7 +56,7 @@ impl Splitter {
             return Lines::None;
         }
         let mut line = std::mem::take(&mut self.held);
-        match answer::watch(&line) {
+        match answer::judge(&line) {
             Line::Done(tokens) => {
                 line.push(b'\n');
                 Lines::Done(line, tokens)
@@ -74,7 +74,7 @@ impl Splitter {
             let fault = if line.len() > self.max_line {
                 StreamFault::LongLine
             } else {
-                match answer::watch(line) {
+                match answer::judge(line) {
                     Line::Part => {
                         start = end + 1;
                         continue;

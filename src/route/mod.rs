@@ -127,7 +127,9 @@ impl Pool {
                     }
                     Ok(Piece::End) => return std::task::Poll::Ready(Ok(())),
                     Err(_) => {
-                        return std::task::Poll::Ready(Err(UpstreamError::Protocol("a list that breaks off")));
+                        return std::task::Poll::Ready(Err(UpstreamError::Protocol(
+                            "a list that breaks off",
+                        )));
                     }
                 }
             }

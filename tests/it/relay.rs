@@ -66,7 +66,7 @@ async fn refusals_keep_their_meaning_and_lose_their_inner_workings() {
         ("embed", "model-too-long-no-truncate", 400, "longer than the model's context"),
         ("embed", "chat-on-embedding-model", 400, "does not support chat"),
         ("loadfail", "truncated-chat-nostream", 502, "failed"),
-        ("loadfail", "no-runner-chat-nostream", 502, "failed"),
+        ("loadfail", "no-runner-chat-nostream", 502, "the model server"),
         ("loadfail", "missing-chat-nostream", 404, "not found"),
         ("busy", "chat", 503, "busy"),
         ("death", "chat-stream-in-prompt", 502, "failed"),

@@ -140,7 +140,7 @@ async fn cloud_models_are_refused_under_any_name() {
 async fn bodies_are_bounded_and_typed() {
     let gate = Gateway::with(&[("PORTCULLIS_LIMITS_BODY", "1000")]).await;
     let body =
-        |n: usize| format!("{{\"model\":\"alpha\",\"prompt\":\"{}\",\"stream\":false}}", "x".repeat(n - 46));
+        |n: usize| format!("{{\"model\":\"alpha\",\"prompt\":\"{}\",\"stream\":false}}", "x".repeat(n - 44));
     for (n, status) in [(999, 200), (1000, 200), (1001, 413)] {
         let body = body(n);
         assert_eq!(body.len(), n);

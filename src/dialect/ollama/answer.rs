@@ -31,22 +31,8 @@ struct Watched<'a> {
     eval_count: Option<u64>,
 }
 
-/// Looks at a line (without its newline). Only lines that might be an end or an error are parsed: inside a JSON string the
-/// quotes of these markers would be escaped.
-pub fn watch(line: &[u8]) -> Line {
-    let line = line.trim_ascii_end();
-    if !(line.starts_with(b"{") && line.ends_with(b"}")) {
-        return Line::Broken;
-    }
-    if memchr::memmem::find(line, b"\"done\":true").is_none()
-        && memchr::memmem::find(line, b"\"error\":").is_none()
-    {
-        return Line::Part;
-    }
-    judge(line)
-}
-
-/// Parses a line or a whole answer for its end and its error.
+/// Parses a line (with or without its newline) or a whole answer for its end and its error. Only the top level counts: a tool
+/// call's arguments may hold both words.
 pub fn judge(object: &[u8]) -> Line {
     match serde_json::from_slice::<Watched<'_>>(object) {
         Err(_) => Line::Broken,
@@ -201,20 +187,20 @@ mod tests {
 
     #[test]
     fn only_the_top_level_counts() {
-        assert_eq!(watch(br#"{"response":"say \"done\":true","done":false}"#), Line::Part);
+        assert_eq!(judge(br#"{"response":"say \"done\":true","done":false}"#), Line::Part);
         assert_eq!(
-            watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"done":true}}}]},"done":false}"#),
+            judge(br#"{"message":{"tool_calls":[{"function":{"arguments":{"done":true}}}]},"done":false}"#),
             Line::Part
         );
         assert_eq!(
-            watch(br#"{"message":{"tool_calls":[{"function":{"arguments":{"error":"x"}}}]},"done":false}"#),
+            judge(br#"{"message":{"tool_calls":[{"function":{"arguments":{"error":"x"}}}]},"done":false}"#),
             Line::Part
         );
         let tokens = Tokens { prompt: Some(3), output: Some(0) };
-        assert_eq!(watch(br#"{"done":true,"prompt_eval_count":3,"eval_count":0}"#), Line::Done(tokens));
-        assert_eq!(watch(b"{\"error\":\"x\"}\r"), Line::Error("x".into()));
-        assert_eq!(watch(b"{\"model\":"), Line::Broken);
-        assert_eq!(watch(b"<html>"), Line::Broken);
+        assert_eq!(judge(br#"{"done":true,"prompt_eval_count":3,"eval_count":0}"#), Line::Done(tokens));
+        assert_eq!(judge(b"{\"error\":\"x\"}\r"), Line::Error("x".into()));
+        assert_eq!(judge(b"{\"model\":"), Line::Broken);
+        assert_eq!(judge(b"<html>"), Line::Broken);
     }
 
     #[test]
@@ -242,7 +228,7 @@ mod tests {
     fn heartbeats_are_empty_parts() {
         for shape in [Shape::Chat, Shape::Generate] {
             let line = heartbeat(shape, &model());
-            assert_eq!(watch(line.strip_suffix(b"\n").unwrap()), Line::Part);
+            assert_eq!(judge(line.strip_suffix(b"\n").unwrap()), Line::Part);
         }
     }
 }
