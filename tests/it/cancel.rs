@@ -1,6 +1,8 @@
 //! A caller who leaves stops the upstream at once, in every phase.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use mock_ollama::{On, Script};
 

@@ -1,6 +1,6 @@
 //! Upstream down, slow, and back; a stop while streams run.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use mock_ollama::{On, Script};
 

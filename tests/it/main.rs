@@ -1,4 +1,11 @@
 //! The gateway as its callers and its upstream see it: one binary, real sockets, the scripted Ollama on the other side.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should fail loudly, where it stands"
+)]
 
 mod architecture;
 mod cancel;

@@ -1,6 +1,8 @@
 //! Streams: unbuffered, watched, and never ended cleanly when they broke.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use mock_ollama::{End, On, Raw, Script, Then};
 
