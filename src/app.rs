@@ -67,8 +67,8 @@ pub struct App {
 }
 
 impl App {
-    /// Builds every part and binds the listener.
-    pub async fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
+    /// Builds every part and binds the listener. Must run in a runtime.
+    pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = model::canonical(&config.default_model)
             .map_err(|_| BuildError::Model(config.default_model.clone()))?;
         let generated = match config.keys {

@@ -174,8 +174,8 @@ mod tests {
         for left in (0..60).rev() {
             assert_eq!(ask(5), Ok(left));
         }
-        let state = RateState { limit: 60, remaining: 0, reset: 60 };
-        assert_eq!(ask(5), Err(AdmitError::Rate { seconds: 1, state }));
+        let empty = RateState { limit: 60, remaining: 0, reset: 60 };
+        assert_eq!(ask(5), Err(AdmitError::Rate { seconds: 1, state: empty }));
         assert_eq!(ask(1_005), Ok(0));
         assert!(ask(1_006).is_err());
     }

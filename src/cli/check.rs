@@ -14,13 +14,13 @@ pub(super) fn run(flags: &Flags, args: CheckArgs, env: &Env) -> ExitCode {
     if args.keys {
         return list(args.json);
     }
-    let loaded = flags.load(env, |_| {}).and_then(|config| match model::canonical(&config.default_model) {
-        Ok(_) => Ok(config),
-        Err(_) => {
-            let mut faults = Faults::default();
-            faults.add("models.default", "", "must be a model's name such as qwen3:4b");
-            Err(faults)
+    let loaded = flags.load(env, |_| {}).and_then(|config| {
+        if model::canonical(&config.default_model).is_ok() {
+            return Ok(config);
         }
+        let mut faults = Faults::default();
+        faults.add("models.default", "", "must be a model's name such as qwen3:4b");
+        Err(faults)
     });
     match loaded {
         Ok(config) if args.json => {

@@ -31,7 +31,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
 }
 
 async fn serve(config: &Config) -> ExitCode {
-    let (app, mut signals) = match (start(config).await, Signals::new()) {
+    let (app, mut signals) = match (start(config), Signals::new()) {
         (Ok(app), Ok(signals)) => (app, signals),
         (Err(code), _) => return code,
         (_, Err(error)) => {
@@ -47,11 +47,11 @@ async fn serve(config: &Config) -> ExitCode {
 }
 
 /// Logs on, parts built, listener bound.
-pub(super) async fn start(config: &Config) -> Result<App, ExitCode> {
+pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     let json = trace::is_json(config.log.json);
     trace::install(json, config.log.level);
     let log: Arc<AccessLog> = AccessLog::new(json, config.log.level);
-    App::build(config, log).await.map_err(|error| {
+    App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.
         ExitCode::from(if matches!(error, BuildError::Bind { .. }) { FAILED } else { super::WRONG })

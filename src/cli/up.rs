@@ -18,11 +18,11 @@ use crate::listen::clock::Sweeper;
 use crate::route::Pool;
 
 /// An upstream that does not answer for so long after its start is broken: the engine may fetch its model first.
-const READY: Duration = Duration::from_secs(900);
+const READY: Duration = Duration::from_mins(15);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// An upstream that lived so long is forgiven its earlier ends.
-const STABLE: Duration = Duration::from_secs(60);
+const STABLE: Duration = Duration::from_mins(1);
 
 pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
     let config = flags.load(env, |raw| {
@@ -81,7 +81,7 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
     }
     complain(format_args!("upstream: {} on http://127.0.0.1:{port}", upstream.kind.name()));
     choose_model(config, &pool, &upstream.kind).await;
-    let app = match serve::start(config).await {
+    let app = match serve::start(config) {
         Ok(app) => app,
         Err(code) => {
             end(&mut child).await;

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// One key.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// `section.key`.
     pub name: &'static str,

@@ -7,7 +7,9 @@ use super::env::{self, Env};
 use super::fault::Faults;
 use super::keys;
 use super::raw::Raw;
-use super::resolved::*;
+use super::resolved::{
+    Config, Keys, Limits, Listen, Log, Options, Origins, Queue, Routes, TrustedProxy, Upstream,
+};
 use super::upstream_url::UpstreamUrl;
 use super::value::Reader;
 
@@ -295,7 +297,7 @@ impl Reader<'_> {
                 "self" => sources.push("'self'".into()),
                 "huggingface" => sources.push("https://huggingface.co".into()),
                 o if o.starts_with("https://") && !o.contains([';', ' ', '\'', '"']) => {
-                    sources.push(o.to_owned())
+                    sources.push(o.to_owned());
                 }
                 other => self.faults.add(
                     "pages.frame_ancestors",

@@ -38,7 +38,6 @@ impl Peers {
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Option<IpAddr>, PeerError> {
         let peer = peer.to_canonical();
         match &self.rule {
-            TrustedProxy::None => Ok(Some(peer)),
             TrustedProxy::HuggingFace => Ok(None),
             TrustedProxy::Cloudflare if peer.is_loopback() => {
                 cloudflare(headers).map(|ip| Some(ip.unwrap_or(peer)))
@@ -48,7 +47,7 @@ impl Peers {
             {
                 forwarded(headers, *hops).map(|ip| Some(ip.unwrap_or(peer)))
             }
-            TrustedProxy::Cloudflare | TrustedProxy::Forwarded { .. } => Ok(Some(peer)),
+            TrustedProxy::None | TrustedProxy::Cloudflare | TrustedProxy::Forwarded { .. } => Ok(Some(peer)),
         }
     }
 }

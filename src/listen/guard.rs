@@ -19,7 +19,7 @@ use super::state::ConnState;
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A body gets this long, and a second more for every KiB that came.
 const BODY_TIME: Duration = Duration::from_secs(10);
-const BODY_MOST: Duration = Duration::from_secs(600);
+const BODY_MOST: Duration = Duration::from_mins(10);
 /// A caller that takes nothing for so long is gone, whatever its socket says.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 const SCRATCH: usize = 64 << 10;
@@ -191,7 +191,7 @@ impl Read for Guarded {
                 Ok(true) => return Poll::Ready(Ok(())),
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(this.io.poll_read_ready(cx))?
+                    ready!(this.io.poll_read_ready(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }

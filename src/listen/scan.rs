@@ -179,10 +179,13 @@ impl Chunk {
             // `line` counts the bytes of the trailer line, its CR excluded; an empty line ends the body.
             Self::Trailer { line: 0, total } if byte == b'\r' => Self::Trailer { line: u16::MAX, total },
             Self::Trailer { line: u16::MAX, .. } if byte == b'\n' => return Ok((None, 1)),
-            Self::Trailer { line: u16::MAX, .. } => return Err(BROKEN),
-            Self::Trailer { total, .. } if byte == b'\n' => Self::Trailer { line: 0, total: total + 1 },
-            Self::Trailer { line, total } => Self::Trailer { line: line + 1, total: total + 1 },
-            Self::SizeLf { .. } | Self::DataCr | Self::DataLf => return Err(BROKEN),
+            Self::Trailer { line, total } if byte == b'\n' && line != u16::MAX => {
+                Self::Trailer { line: 0, total: total + 1 }
+            }
+            Self::Trailer { line, total } if line != u16::MAX => {
+                Self::Trailer { line: line + 1, total: total + 1 }
+            }
+            _ => return Err(BROKEN),
         };
         Ok((Some(next), 1))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clock::{self, Clock, Millis, NEVER};
 
 /// A connection without a request may stay this long: longer than the 90 s that cloudflared keeps its own pool.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// Shared state of one connection.
 #[derive(Debug)]

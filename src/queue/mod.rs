@@ -154,7 +154,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     fn slots(n: usize, length: usize) -> (Arc<Slots>, Arc<Clock>) {
-        let queue = config::Queue { length, wait: Some(Duration::from_secs(60)) };
+        let queue = config::Queue { length, wait: Some(Duration::from_mins(1)) };
         (Slots::new(Some(n), queue), Sweeper::default().clock())
     }
 

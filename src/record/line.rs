@@ -151,7 +151,7 @@ mod tests {
         let text = line(|out| proxying(&record(), false, out));
         let expected =
             " INFO Proxying POST /chat → Ollama /api/chat (stream=false) request_id=00000000000000ab\n";
-        assert_eq!(&text[19..], expected);
+        assert_eq!(text.split_at(19).1, expected);
         let mut done = record();
         done.status = 200;
         done.end(Ending::Done);

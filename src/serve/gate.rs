@@ -87,17 +87,18 @@ impl Gate {
             ids: Ids::new(),
         }
     }
+}
 
-    fn failed(&self, visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
-        if let Some(record) = &mut visit.record {
-            record.status = failure.status.as_u16();
-            record.fail(failure.side, failure.detail.clone());
-            record.end(failure.ending);
-        }
-        let (parts, body) = failure.response().into_parts();
-        let answer = visit.whole(body, None);
-        Response::from_parts(parts, answer.into_body())
+/// The answer to a failure, and the end of its record.
+fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
+    if let Some(record) = &mut visit.record {
+        record.status = failure.status.as_u16();
+        record.fail(failure.side, failure.detail.clone());
+        record.end(failure.ending);
     }
+    let (parts, body) = failure.response().into_parts();
+    let answer = visit.whole(body, None);
+    Response::from_parts(parts, answer.into_body())
 }
 
 impl Handler for Gate {
@@ -117,7 +118,7 @@ impl Handler for Gate {
         let result = caught(pipeline::run(&self, &mut visit, request)).await;
         let mut response = match result {
             Ok(response) => response,
-            Err(failure) => self.failed(&mut visit, &failure),
+            Err(failure) => failed(&mut visit, &failure),
         };
         if let Some(record) = &mut visit.record {
             // Whole answers end here; the record of a stream went with its body.

@@ -108,9 +108,9 @@ pub(super) async fn show(
     }
     let mut value = parsed(&body)?;
     if let Some(Value::String(text)) = value.get_mut("modelfile") {
-        let plain =
-            |line: &str| !line.starts_with('#') && !(line.starts_with("FROM ") && line.contains(['/', '\\']));
-        *text = text.lines().filter(|line| plain(line)).collect::<Vec<_>>().join("\n");
+        let tells =
+            |line: &str| line.starts_with('#') || (line.starts_with("FROM ") && line.contains(['/', '\\']));
+        *text = text.lines().filter(|line| !tells(line)).collect::<Vec<_>>().join("\n");
     }
     Ok(object(visit, &value, Some(permit)))
 }

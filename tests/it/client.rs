@@ -160,7 +160,7 @@ impl Conn {
     }
 
     /// Everything until the gateway closes.
-    pub(crate) async fn to_end(&mut self) -> Vec<u8> {
+    pub(crate) async fn until_end(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.buffer)
     }
@@ -178,7 +178,7 @@ impl Conn {
 
     /// Does the gateway close within the patience?
     pub(crate) async fn assert_closed(&mut self) {
-        let rest = tokio::time::timeout(PATIENCE, self.to_end()).await.expect("the connection stays open");
+        let rest = tokio::time::timeout(PATIENCE, self.until_end()).await.expect("the connection stays open");
         assert!(rest.is_empty(), "unexpected bytes: {:?}", String::from_utf8_lossy(&rest));
     }
 }

@@ -98,7 +98,8 @@ impl Running {
             if let Some((_, rest)) = line.split_once("API    http://127.0.0.1:") {
                 port = rest.parse().ok();
             }
-            out += &format!("{line}\n");
+            out.push_str(&line);
+            out.push('\n');
             if line.trim_start().starts_with("try") {
                 break;
             }

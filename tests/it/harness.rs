@@ -35,10 +35,10 @@ impl Gateway {
 
     /// With these settings, by environment name.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
-        Self::before(Mock::start().await.unwrap(), settings).await
+        Self::before(Mock::start().await.unwrap(), settings)
     }
 
-    pub(crate) async fn before(mock: Mock, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn before(mock: Mock, settings: &[(&str, &str)]) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("portcullis-it-{}-{n}", std::process::id()));
@@ -57,7 +57,7 @@ impl Gateway {
         env.insert("OLLAMA_LOCAL_URL".into(), mock.url());
         env.insert("PORTCULLIS_DATA_DIR".into(), folder.display().to_string());
         let config = Config::load(None, &Env(env), |_, _| {}).unwrap();
-        let app = App::build(&config, AccessLog::new(true, config.log.level)).await.unwrap();
+        let app = App::build(&config, AccessLog::new(true, config.log.level)).unwrap();
         let address = app.address;
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async move { drop(stopped.await) }, std::future::pending()));
