@@ -20,7 +20,7 @@ use crate::wire::Refusal;
 /// Tokens read at once.
 pub const BATCH: usize = BATCH_U32 as usize;
 /// The same for llama.cpp.
-const BATCH_U32: u32 = 128;
+const BATCH_U32: u32 = 64;
 
 /// Why a job did not come to its end.
 #[derive(Debug)]
