@@ -19,4 +19,5 @@ mod harness;
 mod limits;
 mod relay;
 mod streams;
+mod up;
 mod validation;

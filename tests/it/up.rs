@@ -1,0 +1,139 @@
+//! `portcullis up` with a program that stands for `ollama`: what it is given, its restart, its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::client::Conn;
+use crate::harness::{KEY, chat, post};
+
+/// Speaks just enough of Ollama: it writes down its environment and every pull, has a model once it was pulled, and dies
+/// when it is asked for an embedding.
+const FAKE: &str = r#"#!/usr/bin/env python3
+import http.server, json, os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+assert sys.argv[1:] == ["serve"], sys.argv
+with open(here + "/starts", "a") as f:
+    f.write(json.dumps({k: v for k, v in os.environ.items() if "OLLAMA" in k or "PORTCULLIS" in k}) + "\n")
+class Ollama(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *args): pass
+    def say(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        if self.path == "/api/tags":
+            self.say({"models": [{"name": "tiny:1b"}] if os.path.exists(here + "/pulled") else []})
+        else:
+            self.say({"version": "0.0.1"})
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/pull":
+            open(here + "/pulled", "w").write(body["model"])
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-ndjson")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for line in ({"status": "pulling", "total": 10, "completed": 5}, {"status": "success"}):
+                self.wfile.write(json.dumps(line).encode() + b"\n")
+        elif self.path == "/api/embed":
+            os._exit(3)
+        else:
+            self.say({"model": body["model"], "message": {"role": "assistant", "content": "hi"}, "done": True})
+host, port = os.environ["OLLAMA_HOST"].rsplit(":", 1)
+http.server.ThreadingHTTPServer((host, int(port)), Ollama).serve_forever()
+"#;
+
+struct Up {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Up {
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("portcullis-up-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let fake = folder.join("ollama");
+        fs::write(&fake, FAKE).unwrap();
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", folder.display(), std::env::var_os("PATH").unwrap().to_string_lossy());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["up", "--port", "0"])
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", &folder)
+            .env("OLLAMA_API_KEY", KEY)
+            .env("OLLAMA_ORIGINS", "*")
+            .env("OLLAMA_HOST", "0.0.0.0")
+            .env("OLLAMA_MODEL", "tiny:1b")
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = None;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("API    http://127.0.0.1:") {
+                port = rest.parse().ok();
+            }
+            if line.trim_start().starts_with("try") {
+                break;
+            }
+        }
+        Self { child, folder, port: port.expect("it never became ready") }
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(Path::new(&self.folder).join(name)).unwrap()
+    }
+
+    async fn ask(&self, path: &str, body: &str) -> u16 {
+        let mut conn = Conn::open(([127, 0, 0, 1], self.port).into()).await;
+        conn.request(&post(path), body.as_bytes()).await;
+        conn.answer().await.status
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing running.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_is_bound_to_loopback_pulls_is_restarted_and_ends_with_us() {
+    let mut up = Up::start("whole");
+    let first: serde_json::Value = serde_json::from_str(up.read("starts").lines().next().unwrap()).unwrap();
+    assert!(first["OLLAMA_HOST"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
+    for ours in ["OLLAMA_API_KEY", "OLLAMA_ORIGINS"] {
+        assert!(first.get(ours).is_none(), "{ours} reached the upstream");
+    }
+    assert_eq!(up.read("pulled"), "tiny:1b");
+    let body = chat(false).replace("alpha:latest", "tiny:1b");
+    assert_eq!(up.ask("/api/chat", &body).await, 200);
+    // It dies; it is started again within its first back-off.
+    assert_eq!(up.ask("/api/embed", "{\"input\":\"x\"}").await, 502);
+    let mut status = 0;
+    for _ in 0..100 {
+        status = up.ask("/api/chat", &body).await;
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!((status, up.read("starts").lines().count()), (200, 2));
+    let address = first["OLLAMA_HOST"].as_str().unwrap().to_owned();
+    assert!(Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap().success());
+    assert_eq!(up.child.wait().unwrap().code(), Some(0));
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the upstream outlived us");
+}
