@@ -18,7 +18,6 @@ pub(crate) struct Engine {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) kind: String,
-    pub(crate) heads: Vec<String>,
     pub(crate) lines: Vec<(Instant, String)>,
 }
 
@@ -61,14 +60,8 @@ impl Engine {
         Answer::read(self.send("POST", path, &body.to_string()))
     }
 
-    /// Sends a recorded request as it was recorded.
-    pub(crate) fn replay(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(2))).unwrap();
-        stream
-            .write_all(request.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1).as_bytes())
-            .unwrap();
-        Answer::read(stream)
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address.parse().unwrap()
     }
 
     /// Posts and returns the connection: dropping it is leaving.
@@ -136,7 +129,7 @@ impl Answer {
             reader.read_to_string(&mut rest).unwrap();
             lines.push((Instant::now(), rest));
         }
-        Self { status, kind: head("content-type").unwrap_or_default(), heads, lines }
+        Self { status, kind: head("content-type").unwrap_or_default(), lines }
     }
 
     /// The answer as one JSON value.
