@@ -93,7 +93,7 @@ impl Guarded {
         }
         if !self.scanner.is_inside() {
             self.answering = false;
-            self.state.set_read_by(clock::after(clock::now(), Some(HEAD_TIME)));
+            self.state.begin_request(clock::after(clock::now(), Some(HEAD_TIME)));
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
         let step = self.scanner.feed(bytes).map_err(|reject| {
@@ -102,7 +102,7 @@ impl Guarded {
         })?;
         let Step::Pass { from, whole } = step else { return Ok(false) };
         if whole {
-            self.state.set_busy();
+            self.state.end_request();
         } else if self.scanner.in_body() {
             self.extend_body_time(bytes.len());
         }

@@ -16,6 +16,8 @@ pub struct ConnState {
     pub clock: Arc<Clock>,
     /// Is a whole request with us that was not yet answered to its end?
     busy: AtomicBool,
+    /// Was the present request answered before all of it had come?
+    answered: AtomicBool,
     /// Until when the next step of reading must have happened.
     read_by: AtomicU64,
     /// Until when the caller must have taken something; never, while it does.
@@ -27,6 +29,7 @@ impl ConnState {
         Arc::new(Self {
             clock,
             busy: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             read_by: AtomicU64::new(read_by),
             write_by: AtomicU64::new(NEVER),
         })
@@ -36,9 +39,18 @@ impl ConnState {
         self.busy.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_busy(&self) {
-        self.busy.store(true, Ordering::Relaxed);
-        self.read_by.store(NEVER, Ordering::Relaxed);
+    /// The first byte of a request has come.
+    pub(super) fn begin_request(&self, read_by: Millis) {
+        self.answered.store(false, Ordering::Relaxed);
+        self.set_read_by(read_by);
+    }
+
+    /// The last byte of it has: it is being answered, unless a refusal went out before.
+    pub(super) fn end_request(&self) {
+        if !self.answered.load(Ordering::Relaxed) {
+            self.busy.store(true, Ordering::Relaxed);
+            self.read_by.store(NEVER, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn read_by(&self) -> Millis {
@@ -72,6 +84,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
+        self.0.answered.store(true, Ordering::Relaxed);
         self.0.set_read_by(clock::after(clock::now(), Some(IDLE)));
     }
 }
