@@ -6,6 +6,7 @@ Starts curl on a long answer, sends it SIGINT in the middle as a terminal does, 
 went on. A second is allowed, measured from outside; the engine's own clock is printed beside it.
 """
 
+import functools
 import json
 import os
 import signal
@@ -42,7 +43,9 @@ def curl(stream):
     }
     command = ["curl", "-sSN", "-m", "120", f"{URL}/api/generate", "-H", f"Authorization: Bearer {KEY}"]
     command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    # A shell that runs this in the background hands SIGINT on as ignored; Ctrl-C is what is asked about here.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=listen)
 
 
 def main():
