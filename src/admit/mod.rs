@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Limits;
 use crate::identify::Caller;
-use crate::listen::clock::{self, Millis};
+use crate::listen::clock::Millis;
 
 use rate::Rate;
 
@@ -96,11 +96,7 @@ impl Admit {
     }
 
     /// Counts a request, or says why not.
-    pub fn admit(&self, caller: &Caller) -> Result<Permit, AdmitError> {
-        self.admit_at(caller, clock::now())
-    }
-
-    fn admit_at(&self, caller: &Caller, now: Millis) -> Result<Permit, AdmitError> {
+    pub fn admit(&self, caller: &Caller, now: Millis) -> Result<Permit, AdmitError> {
         if self.per_minute.is_none() && self.concurrent.is_none() {
             return Ok(Permit { meter: None, rate: None });
         }
@@ -160,17 +156,18 @@ mod tests {
     #[test]
     fn a_permit_counts_while_it_lives() {
         let stage = stage(None, Some(2));
-        let (a, _b) = (stage.admit(&caller("1.1.1.1")).unwrap(), stage.admit(&caller("1.1.1.1")).unwrap());
-        assert_eq!(stage.admit(&caller("1.1.1.1")).unwrap_err(), AdmitError::Concurrent { limit: 2 });
-        assert!(stage.admit(&caller("1.1.1.2")).is_ok(), "another address has its own count");
+        let (a, _b) =
+            (stage.admit(&caller("1.1.1.1"), 5).unwrap(), stage.admit(&caller("1.1.1.1"), 5).unwrap());
+        assert_eq!(stage.admit(&caller("1.1.1.1"), 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
+        assert!(stage.admit(&caller("1.1.1.2"), 5).is_ok(), "another address has its own count");
         drop(a);
-        assert!(stage.admit(&caller("1.1.1.1")).is_ok());
+        assert!(stage.admit(&caller("1.1.1.1"), 5).is_ok());
     }
 
     #[test]
     fn a_minute_at_once_then_one_by_one() {
         let stage = stage(Some(60), None);
-        let ask = |now| stage.admit_at(&caller("1.1.1.1"), now).map(|permit| permit.rate.unwrap().remaining);
+        let ask = |now| stage.admit(&caller("1.1.1.1"), now).map(|permit| permit.rate.unwrap().remaining);
         for left in (0..60).rev() {
             assert_eq!(ask(5), Ok(left));
         }

@@ -85,7 +85,7 @@ pub async fn open(
     clock: Arc<Clock>,
 ) -> Result<Opened, Failure> {
     let turn = slots.turn(&clock).await?;
-    let now = clock::now();
+    let now = clock.now();
     let total_by = clock::after(now, rules.total);
     let by = clock::after(now, rules.first_byte).min(total_by);
     let accept = if call.stream { "application/x-ndjson" } else { "application/json" };

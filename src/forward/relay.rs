@@ -35,7 +35,8 @@ pub struct Stream {
 impl Stream {
     /// Of this call, from now on.
     pub fn new(rules: Arc<Rules>, clock: Arc<Clock>, call: Arc<Call>, record: Record, held: Held) -> Self {
-        Self { rules, clock, call, record, _held: held, sent: clock::now() }
+        let sent = clock.now();
+        Self { rules, clock, call, record, _held: held, sent }
     }
 
     /// The first heartbeat is due already.
@@ -53,7 +54,7 @@ impl Stream {
     }
 
     pub(super) fn send(&mut self, bytes: Vec<u8>) -> Bytes {
-        self.sent = clock::now();
+        self.sent = self.clock.now();
         self.record.bytes_out += bytes.len() as u64;
         Bytes::from(bytes)
     }
@@ -93,7 +94,7 @@ impl Relay {
     /// Relays this body.
     pub fn new(stream: Stream, body: upstream::Body, turn: Turn, total_by: Millis) -> Self {
         let lines = Splitter::new(stream.rules.max_line);
-        let heard = clock::now();
+        let heard = stream.clock.now();
         Self { stream, body: Some(body), _turn: turn, lines, heard, total_by, linger_by: NEVER }
     }
 
@@ -125,7 +126,7 @@ impl Relay {
             // Behind the final object nothing is passed on.
             return None;
         }
-        self.heard = clock::now();
+        self.heard = self.stream.clock.now();
         match self.lines.push(fresh) {
             Lines::None => None,
             Lines::Some(lines) => Some(self.stream.send(lines)),

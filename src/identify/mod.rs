@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::config::{Keys, Listen};
-use crate::listen::clock;
+use crate::listen::clock::Millis;
 use crate::types::{KeyId, Scope, Scopes};
 
 pub use credential::{Credential, credential};
@@ -138,6 +138,7 @@ impl Identify {
         address: Option<IpAddr>,
         headers: &HeaderMap,
         scope: Scope,
+        now: Millis,
     ) -> Result<Caller, IdentifyError> {
         let Some(keyring) = &self.keyring else {
             // Public mode: what everybody may do; a key that came anyway is ignored.
@@ -152,7 +153,6 @@ impl Identify {
             Ok(Credential::Key(key)) => key,
             Err(message) => return Err(IdentifyError::Credential(message)),
         };
-        let now = clock::now();
         let verdict = self.lockout.verdict(address, now);
         if let Verdict::Locked { seconds, may_try: false } = verdict
             && !keyring.find(presented).is_some_and(|key| key.strong)
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn guessing_locks_the_address_and_not_the_key() {
         let stage = stage(&Keys::Given(vec!["short".into(), "a-key-of-more-than-twenty-characters".into()]));
-        let ask = |address, key| stage.identify(address, &bearer(key), Scope::Inference).map(|_| ());
+        let ask = |address, key| stage.identify(address, &bearer(key), Scope::Inference, 5).map(|_| ());
         for _ in 0..10 {
             assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong));
         }
@@ -216,13 +216,16 @@ mod tests {
         );
         assert_eq!(ask(HERE, "a-key-of-more-than-twenty-characters"), Ok(()), "cannot have been guessed");
         assert_eq!(ask(THERE, "short"), Ok(()), "another address is not concerned");
-        assert_eq!(stage.identify(HERE, &HeaderMap::new(), Scope::Read).unwrap_err(), IdentifyError::Missing);
+        assert_eq!(
+            stage.identify(HERE, &HeaderMap::new(), Scope::Read, 5).unwrap_err(),
+            IdentifyError::Missing
+        );
     }
 
     #[test]
     fn scopes_hold() {
         let stage = stage(&Keys::Given(vec!["k".into()]));
-        let ask = |scope| stage.identify(HERE, &bearer("k"), scope).map(|_| ());
+        let ask = |scope| stage.identify(HERE, &bearer("k"), scope, 5).map(|_| ());
         assert_eq!(ask(Scope::Read), Ok(()));
         assert_eq!(ask(Scope::Admin), Err(IdentifyError::Scope(Scope::Admin)));
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::clock::{self, Millis, NEVER};
@@ -93,7 +94,7 @@ impl Guarded {
         }
         if !self.scanner.is_inside() {
             self.answering = false;
-            self.state.begin_request(clock::after(clock::now(), Some(HEAD_TIME)));
+            self.state.begin_request(clock::after(self.state.clock.now(), Some(HEAD_TIME)));
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
         let step = self.scanner.feed(bytes).map_err(|reject| {
@@ -119,7 +120,7 @@ impl Guarded {
 
     fn extend_body_time(&mut self, n: usize) {
         if self.body_since == NEVER {
-            self.body_since = clock::now();
+            self.body_since = self.state.clock.now();
         }
         self.body_bytes += n as u64;
         let earned = BODY_TIME + Duration::from_secs(self.body_bytes >> 10);
@@ -130,7 +131,7 @@ impl Guarded {
         match result {
             Poll::Pending if !self.stalled => {
                 self.stalled = true;
-                self.state.set_write_by(clock::after(clock::now(), Some(WRITE_STALL)));
+                self.state.set_write_by(clock::after(self.state.clock.now(), Some(WRITE_STALL)));
             }
             Poll::Pending => {}
             Poll::Ready(_) => {
@@ -179,21 +180,16 @@ impl Read for Guarded {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let got = BUFFER.with_borrow_mut(|buffer| match this.io.try_read(buffer) {
-                Ok(n) => {
-                    let bytes = buffer.get(..n).unwrap_or_default();
-                    if bytes.is_empty() { Ok(true) } else { this.take(bytes, &mut cursor) }
-                }
-                Err(error) => Err(error),
-            });
-            match got {
+            // `poll_read` and not `try_read`: after a short read it knows that the socket is empty and saves the next call.
+            let judged = BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut this.io).poll_read(cx, &mut buffer))?;
+                let bytes = buffer.filled();
                 // End of stream reads as nothing; hyper takes it from there.
-                Ok(true) => return Poll::Ready(Ok(())),
-                Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(this.io.poll_read_ready(cx))?;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
+                Poll::Ready(if bytes.is_empty() { Ok(true) } else { this.take(bytes, &mut cursor) })
+            });
+            if ready!(judged)? {
+                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One request head, judged: what two parsers could read differently is refused (RFC 9112 sections 2.2, 3, 6; trust.md A, B).
 
+use std::mem::MaybeUninit;
+
 use http::StatusCode;
 
 /// The largest head.
@@ -54,9 +56,10 @@ const EXPECT: usize = 8;
 /// Judges a whole head, its final blank line included.
 pub(super) fn judge(head: &[u8]) -> Result<Framing, Reject> {
     lines_end_properly(head)?;
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
+    // Uninitialised: clearing room for a hundred fields would cost more than reading ten.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Reject {

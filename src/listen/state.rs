@@ -85,6 +85,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
         self.0.answered.store(true, Ordering::Relaxed);
-        self.0.set_read_by(clock::after(clock::now(), Some(IDLE)));
+        self.0.set_read_by(clock::after(self.0.clock.now(), Some(IDLE)));
     }
 }

@@ -84,7 +84,7 @@ impl Slots {
             state.waiting.push_back(Arc::clone(&ticket));
             ticket
         };
-        let by = clock::after(clock::now(), self.wait);
+        let by = clock::after(clock.now(), self.wait);
         let waiting = Waiting { slots: self, ticket };
         let granted = std::future::poll_fn(|cx| {
             waiting.ticket.waker.register(cx.waker());

@@ -1,47 +1,49 @@
 //! Times as people and parsers read them, from the system's clock in UTC.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
 /// `2026-01-17 10:33:05`
 pub fn plain(out: &mut Vec<u8>) {
-    let at = now();
-    let date = at.date();
-    // Writing to a vector cannot fail.
-    let _written = write!(
-        out,
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    );
+    with_second(b' ', |date, _| out.extend_from_slice(date));
 }
 
 /// `2026-01-17T10:33:05.123456789Z` (RFC 3339, as Ollama writes it).
 pub fn rfc3339(out: &mut Vec<u8>) {
-    let at = now();
-    let date = at.date();
-    let _written = write!(
-        out,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.nanosecond()
-    );
+    with_second(b'T', |date, nanos| {
+        out.extend_from_slice(date);
+        // Writing to a vector cannot fail.
+        let _written = write!(out, ".{nanos:09}Z");
+    });
 }
 
-fn now() -> OffsetDateTime {
+/// The date and time of the present second, kept per thread: the calendar is done once a second, not once a line.
+fn with_second(between: u8, write: impl FnOnce(&[u8], u32)) {
+    thread_local! {
+        static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    OffsetDateTime::UNIX_EPOCH + since
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            *text = date_time(since);
+        }
+        if let Some(gap) = text.get_mut(10) {
+            *gap = between;
+        }
+        write(text, since.subsec_nanos());
+    });
+}
+
+fn date_time(since: Duration) -> Vec<u8> {
+    let at = OffsetDateTime::UNIX_EPOCH + since;
+    let date = at.date();
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+        .into_bytes()
 }
 
 #[cfg(test)]

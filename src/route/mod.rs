@@ -62,14 +62,14 @@ impl Pool {
         clock: &Clock,
         call: &Call,
     ) -> Result<Result<Target, RouteError>, UpstreamError> {
-        let now = clock::now();
+        let now = clock.now();
         let mut list = self.catalogue.get();
         let known = list.as_ref().is_some_and(|list| list.get(&call.model).is_some());
         if known {
             self.refresh_behind(now);
         } else if list.is_none() || self.catalogue.may_ask_again(now) {
             self.catalogue.asked(now);
-            match self.fetch(clock).await {
+            match Box::pin(self.fetch(clock)).await {
                 Ok(()) => list = self.catalogue.get(),
                 // What was known a while ago is better than nothing; the upstream itself has the last word.
                 Err(error) if list.is_none() => return Err(error),

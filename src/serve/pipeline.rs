@@ -1,5 +1,7 @@
 //! THE pipeline: the way of a request, top to bottom.
 //!
+//! What is rare is boxed: the future of the common way must stay small, since it is allocated for every request.
+//!
 //! table → identify → admit → validate → route → queue → forward → respond; each stage asks for the witness of the one before.
 
 use std::sync::Arc;
@@ -36,15 +38,15 @@ pub(super) async fn run(
     note(visit, |record| record.client = address);
     gate.identify.host(&parts.headers)?;
     let Some(scope) = endpoint.scope() else {
-        return lists::open(gate, visit, endpoint, parts.uri.path()).await;
+        return Box::pin(lists::open(gate, visit, endpoint, parts.uri.path())).await;
     };
 
-    let caller = gate.identify.identify(address, &parts.headers, scope)?;
+    let caller = gate.identify.identify(address, &parts.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
-    let permit = gate.admit.admit(&caller)?;
+    let permit = gate.admit.admit(&caller, visit.state.clock.now())?;
     let proxied = match endpoint {
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
-            return lists::list(gate, visit, endpoint, permit).await;
+            return Box::pin(lists::list(gate, visit, endpoint, permit)).await;
         }
         Endpoint::Proxied(proxied) => proxied,
         // No caller has the scope that these need, so none comes here.
@@ -56,7 +58,7 @@ pub(super) async fn run(
     drop(bytes);
     let target = gate.pool.route(&visit.state.clock, &call).await??;
     if call.shape == Shape::Show {
-        return lists::show(gate, visit, &call, permit).await;
+        return Box::pin(lists::show(gate, visit, &call, permit)).await;
     }
     proxy(gate, visit, permit, target, call).await
 }
@@ -85,7 +87,7 @@ async fn proxy(
         record.proxying(call.path);
     });
     let heartbeat = gate.forward.heartbeat.filter(|_| call.stream);
-    let beat = heartbeat.map_or(NEVER, |_| clock::after(clock::now(), heartbeat));
+    let beat = heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat));
     let mut opening: Opening = Box::pin(forward::open(
         Arc::clone(&gate.forward),
         Arc::clone(&gate.slots),

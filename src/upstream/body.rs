@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Client;
@@ -91,27 +93,22 @@ impl Body {
                 return Poll::Ready(Ok(Piece::End));
             }
             let read = BUFFER.with_borrow_mut(|buffer| {
-                let n = match &self.stream {
-                    Some(stream) => stream.try_read(buffer)?,
-                    None => 0,
-                };
-                let bytes = buffer.get(..n).unwrap_or_default();
-                Ok::<_, io::Error>(if bytes.is_empty() {
+                let mut buffer = ReadBuf::new(buffer);
+                if let Some(stream) = &mut self.stream {
+                    ready!(Pin::new(stream).poll_read(cx, &mut buffer)).map_err(BodyError::Io)?;
+                }
+                let bytes = buffer.filled();
+                Poll::Ready(if bytes.is_empty() {
                     self.closed()
                 } else {
                     self.decode(bytes, out).map(|()| false)
                 })
             });
-            match read {
-                Ok(Ok(true)) => return Poll::Ready(Ok(Piece::End)),
-                Ok(Ok(false)) if out.is_empty() => {}
-                Ok(Ok(false)) => return Poll::Ready(Ok(Piece::Data)),
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let Some(stream) = &self.stream else { return Poll::Ready(Ok(Piece::End)) };
-                    ready!(stream.poll_read_ready(cx)).map_err(BodyError::Io)?;
-                }
-                Err(error) => return Poll::Ready(Err(BodyError::Io(error))),
+            match ready!(read) {
+                Ok(true) => return Poll::Ready(Ok(Piece::End)),
+                Ok(false) if out.is_empty() => {}
+                Ok(false) => return Poll::Ready(Ok(Piece::Data)),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The head of an answer: strict, bounded, interim answers skipped.
 
+use std::mem::MaybeUninit;
+
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::UpstreamError;
@@ -30,7 +33,7 @@ pub(super) struct Found {
 
 /// Reads until a final head is whole.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError> {
-    let mut bytes = Vec::with_capacity(2048);
+    let mut bytes = Vec::with_capacity(1024);
     let mut interim = 0;
     loop {
         if let Some((found, used)) = parse(&bytes)? {
@@ -49,13 +52,11 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError>
         if bytes.len() > MAX_HEAD {
             return Err(UpstreamError::Protocol("a head larger than 32 KiB"));
         }
-        match stream.try_read_buf(&mut bytes) {
+        bytes.reserve(1024);
+        match stream.read_buf(&mut bytes).await {
             Ok(0) if bytes.is_empty() => return Err(UpstreamError::Closed),
             Ok(0) => return Err(UpstreamError::Protocol("it ended within the head")),
-            Ok(_) => bytes.reserve(2048),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                stream.readable().await.map_err(UpstreamError::Io)?;
-            }
+            Ok(_) => {}
             Err(error) if bytes.is_empty() => return Err(UpstreamError::Io(error)),
             Err(_) => return Err(UpstreamError::Protocol("the connection broke within the head")),
         }
@@ -69,9 +70,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Option<Final>, usize)>, UpstreamError> 
     if bytes.is_empty() {
         return Ok(None);
     }
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut fields);
-    let used = match response.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; 64];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let used = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
         Ok(httparse::Status::Partial) => return Ok(None),
         Ok(httparse::Status::Complete(used)) => used,
         Err(_) => return Err(UpstreamError::Protocol("a malformed head")),

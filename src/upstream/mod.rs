@@ -98,7 +98,7 @@ impl Client {
                 other => return other,
             }
         }
-        let stream = self.connect(clock, by).await?;
+        let stream = Box::pin(self.connect(clock, by)).await?;
         self.exchange(stream, clock, by, &wire).await
     }
 
@@ -125,7 +125,7 @@ impl Client {
     }
 
     async fn connect(&self, clock: &Clock, by: Millis) -> Result<TcpStream, UpstreamError> {
-        let at = clock::after(clock::now(), self.connect).min(by);
+        let at = clock::after(clock.now(), self.connect).min(by);
         let connecting = async {
             // Every address of the name in turn: `localhost` may be ::1 first while Ollama has 127.0.0.1 only.
             let stream = TcpStream::connect((self.url.host.as_str(), self.url.port)).await?;
@@ -139,25 +139,33 @@ impl Client {
     }
 
     fn wire(&self, request: Outgoing<'_>) -> Vec<u8> {
-        use std::io::Write;
-        let mut wire = Vec::with_capacity(request.body.len() + 256);
-        // Writing to a vector cannot fail.
-        let _written = write!(
-            wire,
-            "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portcullis/{}\r\nAccept: {}\r\nAccept-Encoding: identity\r\n",
-            request.method,
-            self.url.prefix,
-            request.path,
-            self.pool.authority(|| self.url.authority()),
+        const AGENT: &str = concat!(
+            "\r\nUser-Agent: portcullis/",
             env!("CARGO_PKG_VERSION"),
-            request.accept,
+            "\r\nAccept-Encoding: identity\r\nAccept: "
         );
+        let mut wire = Vec::with_capacity(request.body.len() + 320);
+        let host = self.pool.authority(|| self.url.authority());
+        for part in [
+            request.method,
+            " ",
+            &self.url.prefix,
+            request.path,
+            " HTTP/1.1\r\nHost: ",
+            host,
+            AGENT,
+            request.accept,
+        ] {
+            wire.extend_from_slice(part.as_bytes());
+        }
         if request.method == "GET" {
-            wire.extend_from_slice(b"\r\n");
+            wire.extend_from_slice(b"\r\n\r\n");
         } else {
+            use std::io::Write;
+            // Writing to a vector cannot fail.
             let _written = write!(
                 wire,
-                "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                "\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
                 request.body.len()
             );
             wire.extend_from_slice(request.body);

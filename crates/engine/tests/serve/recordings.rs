@@ -47,8 +47,7 @@ fn the_engine_answers_like_the_ollama_that_was_recorded() {
         for recording in recordings::load(group) {
             let name = format!("{group}/{}", recording.name);
             let request = String::from_utf8_lossy(&recording.request);
-            let left_out =
-                LEFT_OUT.iter().any(|(part, _)| request.contains(part) || name.starts_with(part));
+            let left_out = LEFT_OUT.iter().any(|(part, _)| request.contains(part) || name.starts_with(part));
             if left_out || EMBEDS.contains(&name.as_str()) {
                 continue;
             }
