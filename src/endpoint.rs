@@ -155,10 +155,14 @@ fn allow(rows: &[Row]) -> &'static str {
 /// Spellings that Go's router would decode, clean or redirect: refused before anybody can read them differently.
 fn is_odd(path: &str) -> bool {
     let bytes = path.as_bytes();
-    bytes.first() != Some(&b'/')
-        || bytes.iter().any(|&b| b <= b' ' || b >= 0x7f || matches!(b, b'%' | b';' | b'\\' | b'#'))
-        || memchr::memmem::find(bytes, b"//").is_some()
-        || path.split('/').any(|segment| segment == "." || segment == "..")
+    let mut last = 0;
+    let odd = bytes.iter().any(|&b| {
+        let doubled = b == b'/' && last == b'/';
+        last = b;
+        doubled || b <= b' ' || b >= 0x7f || matches!(b, b'%' | b';' | b'\\' | b'#')
+    });
+    odd || bytes.first() != Some(&b'/')
+        || (bytes.contains(&b'.') && path.split('/').any(|segment| segment == "." || segment == ".."))
 }
 
 fn is_blob(path: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::glance::glance;
 use crate::record::{Tokens, stamp};
 use crate::types::ModelName;
 use crate::validate::Shape;
@@ -19,30 +20,16 @@ pub enum Line {
     Broken,
 }
 
-#[derive(Deserialize)]
-struct Watched<'a> {
-    #[serde(default)]
-    done: bool,
-    #[serde(default, borrow)]
-    error: Option<&'a serde_json::value::RawValue>,
-    #[serde(default)]
-    prompt_eval_count: Option<u64>,
-    #[serde(default)]
-    eval_count: Option<u64>,
-}
-
 /// Parses a line (with or without its newline) or a whole answer for its end and its error. Only the top level counts: a tool
 /// call's arguments may hold both words.
 pub fn judge(object: &[u8]) -> Line {
-    match serde_json::from_slice::<Watched<'_>>(object) {
-        Err(_) => Line::Broken,
-        Ok(Watched { error: Some(error), .. }) if !matches!(error.get(), "null" | "\"\"") => Line::Error(
-            serde_json::from_str::<String>(error.get()).unwrap_or_else(|_| error.get().to_owned()),
+    let Some(found) = glance(object) else { return Line::Broken };
+    match found.error {
+        Some(error) if !matches!(error, b"null" | b"\"\"") => Line::Error(
+            serde_json::from_slice(error).unwrap_or_else(|_| String::from_utf8_lossy(error).into_owned()),
         ),
-        Ok(watched) if watched.done => {
-            Line::Done(Tokens { prompt: watched.prompt_eval_count, output: watched.eval_count })
-        }
-        Ok(_) => Line::Part,
+        _ if found.done => Line::Done(Tokens { prompt: found.prompt, output: found.output }),
+        _ => Line::Part,
     }
 }
 

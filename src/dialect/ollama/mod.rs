@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod draft;
+mod glance;
 mod keep_alive;
 mod knobs;
 mod messages;
