@@ -120,12 +120,7 @@ fn singles<'h>(fields: &[httparse::Header<'h>]) -> Result<[Option<&'h [u8]>; SIN
         if field.name.is_empty() {
             return Err(bad("a header field has no name"));
         }
-        let Some(slot) = SINGLE
-            .iter()
-            .position(|name| name.len() == field.name.len() && name.eq_ignore_ascii_case(field.name))
-        else {
-            continue;
-        };
+        let Some(slot) = single(field.name) else { continue };
         let Some(slot) = found.get_mut(slot) else { continue };
         if slot.is_some() {
             return Err(bad("a header field that may stand only once is repeated"));
@@ -136,6 +131,15 @@ fn singles<'h>(fields: &[httparse::Header<'h>]) -> Result<[Option<&'h [u8]>; SIN
         *slot = Some(field.value);
     }
     Ok(found)
+}
+
+/// Its place among [`SINGLE`]. Most fields are none of them, which their length and first letter tell.
+fn single(name: &str) -> Option<usize> {
+    let first = name.as_bytes().first()?.to_ascii_lowercase();
+    if !b"hctaxeou".contains(&first) {
+        return None;
+    }
+    SINGLE.iter().position(|known| known.len() == name.len() && known.eq_ignore_ascii_case(name))
 }
 
 fn host(host: Option<&[u8]>, old: bool) -> Result<(), Reject> {
@@ -158,9 +162,10 @@ fn target_form(target: &str, host: Option<&[u8]>) -> Result<(), Reject> {
     if target.bytes().any(|b| b == b'#' || b >= 0x80) {
         return Err(bad("the request target holds what a target may not hold"));
     }
-    let Some((scheme, rest)) = target.split_once("://").filter(|_| !target.starts_with('/')) else {
+    if target.starts_with('/') {
         return Ok(());
-    };
+    }
+    let Some((scheme, rest)) = target.split_once("://") else { return Ok(()) };
     let authority = rest.split(['/', '?']).next().unwrap_or("");
     let same = host.is_some_and(|host| authority.as_bytes().eq_ignore_ascii_case(host));
     if same && (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {

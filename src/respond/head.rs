@@ -22,7 +22,12 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 pub fn common(headers: &mut HeaderMap, id: RequestId) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+    let mut digits = [b'0'; 16];
+    for (digit, shift) in digits.iter_mut().zip((0..64).step_by(4).rev()) {
+        let nibble = usize::try_from(id.0 >> shift & 0xf).unwrap_or(0);
+        *digit = b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0');
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&digits) {
         headers.insert(REQUEST_ID, value);
     }
 }

@@ -61,7 +61,10 @@ impl Visit {
         if let Some(record) = &mut self.record {
             record.bytes_out = bytes.len() as u64;
         }
-        Response::new(ReplyBody::Whole { bytes, held: self.held(permit) })
+        let mut response = Response::new(ReplyBody::Whole { bytes, held: self.held(permit) });
+        // Room for what every answer carries, at once.
+        response.headers_mut().reserve(12);
+        response
     }
 
     pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {

@@ -115,6 +115,7 @@ async fn proxy(
                 }
                 _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening))),
             });
+            response.headers_mut().reserve(12);
             head::media_type(response.headers_mut(), head::NDJSON);
             response
         }
