@@ -1,7 +1,7 @@
 //! One pass over a line of an answer: is it one whole JSON object, and what do four of its own fields say?
 //!
 //! Every line of every stream goes through here, so it keeps nothing and copies nothing. It takes the grammar of RFC 8259
-//! (but does not look into escapes and exponents: the line is passed on as it is); nested objects are skipped, so that a
+//! (but does not look into strings and exponents: the line is passed on as it is); nested objects are skipped, so that a
 //! tool call's arguments may hold the same words.
 
 /// What the top level says.
@@ -128,12 +128,11 @@ fn string(line: &[u8], at: usize) -> Option<usize> {
     }
     let mut at = at + 1;
     loop {
-        let found = at + line.get(at..)?.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20)?;
-        match line.get(found)? {
-            b'"' => return Some(found + 1),
-            b'\\' => at = found + 2,
-            _ => return None,
+        let found = at + memchr::memchr2(b'"', b'\\', line.get(at..)?)?;
+        if line.get(found) == Some(&b'"') {
+            return Some(found + 1);
         }
+        at = found + 2;
     }
 }
 
