@@ -70,25 +70,31 @@ pub(super) async fn tell_default_model(app: &App) {
     }
 }
 
-/// SIGTERM and SIGINT: the first asks for a stop, the second hurries it.
+/// SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first asks for a stop, the second hurries it.
 pub(super) struct Signals {
     term: [Signal; 2],
     int: [Signal; 2],
+    hup: [Signal; 2],
 }
 
 impl Signals {
     pub(super) fn new() -> std::io::Result<Self> {
         let two = |kind| Ok::<_, std::io::Error>([signal(kind)?, signal(kind)?]);
-        Ok(Self { term: two(SignalKind::terminate())?, int: two(SignalKind::interrupt())? })
+        Ok(Self {
+            term: two(SignalKind::terminate())?,
+            int: two(SignalKind::interrupt())?,
+            hup: two(SignalKind::hangup())?,
+        })
     }
 
     /// A future for the first, and one for the second.
     pub(super) fn split(&mut self) -> (impl Future<Output = ()>, impl Future<Output = ()>) {
-        let ([term, term2], [int, int2]) = (&mut self.term, &mut self.int);
+        let ([term, term2], [int, int2], [hup, hup2]) = (&mut self.term, &mut self.int, &mut self.hup);
         let first = async move {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
+                _ = hup.recv() => {}
             }
         };
         let second = async move {
@@ -97,6 +103,7 @@ impl Signals {
                 tokio::select! {
                     _ = term2.recv() => {}
                     _ = int2.recv() => {}
+                    _ = hup2.recv() => {}
                 }
             }
         };

@@ -80,7 +80,16 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     complain(format_args!("upstream: {} on http://127.0.0.1:{port}", upstream.kind.name()));
-    choose_model(config, &pool, &upstream.kind).await;
+    let chosen = tokio::select! {
+        () = choose_model(config, &pool, &upstream.kind) => true,
+        () = &mut stop => false,
+        _ = child.wait() => false,
+    };
+    if !chosen {
+        complain("portcullis: stopped before the model was there");
+        end(&mut child).await;
+        return ExitCode::from(FAILED);
+    }
     let app = match serve::start(config) {
         Ok(app) => app,
         Err(code) => {

@@ -53,12 +53,18 @@ impl Env {
             let names = || std::iter::once(name.as_str()).chain(key.older.iter().copied());
             if key.kind == Kind::Secret {
                 known.push(format!("{name}_FILE"));
-                for name in names().collect::<Vec<_>>().into_iter().rev() {
-                    self.read_secret_file(key.name, &format!("{name}_FILE"), raw, faults);
-                }
             }
-            // The older names first, so that ours overwrite them.
+            // The older names first, so that ours overwrite them, whether it is a variable or a file.
             for name in names().collect::<Vec<_>>().into_iter().rev() {
+                if key.kind == Kind::Secret {
+                    self.read_secret_file(key.name, &format!("{name}_FILE"), raw, faults);
+                    if self.get(&format!("{name}_FILE")).is_some_and(|path| !path.is_empty()) {
+                        if self.get(name).is_some_and(|value| !value.is_empty()) {
+                            faults.add(key.name, name, format!("and {name}_FILE are both set; keep one"));
+                        }
+                        continue;
+                    }
+                }
                 if let Some(value) = self.get(name) {
                     // An empty variable is an unset one, but for the key: there it asks for public mode.
                     if !value.is_empty() || key.name == "keys.api_key" {
@@ -78,6 +84,8 @@ impl Env {
     fn read_secret_file(&self, key: &str, variable: &str, raw: &mut Raw, faults: &mut Faults) {
         let Some(path) = self.get(variable).filter(|path| !path.is_empty()) else { return };
         match std::fs::read_to_string(path) {
+            // Only an empty variable asks for public mode: an empty file is an accident.
+            Ok(text) if text.trim().is_empty() => faults.add(key, variable, "the file is empty"),
             // A trailing newline is the editor's, not the secret's.
             Ok(text) => raw.set(key, text.trim_end_matches(['\r', '\n']), Origin::Env(variable.to_owned())),
             Err(error) => faults.add(key, variable, format!("cannot read the file: {}", error.kind())),

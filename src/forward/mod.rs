@@ -108,6 +108,12 @@ pub async fn open(
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Opened, Failure> {
+    // A whole answer is parsed in full: its cost is paid once, not once a line.
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err()
+        || std::str::from_utf8(&bytes).is_err()
+    {
+        return Err(Failure::bad_answer("a whole answer that is no JSON object"));
+    }
     match answer::judge(&bytes) {
         Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default() }),
         Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens }),

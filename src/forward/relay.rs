@@ -105,6 +105,10 @@ impl Relay {
             if self.stream.clock.cut() && self.linger_by == NEVER {
                 return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Stopping)));
             }
+            if self.linger_by == NEVER && self.stream.clock.passed(self.total_by) {
+                let fault = StreamFault::Clock("upstream.total_timeout");
+                return Poll::Ready(Some(self.break_off(Vec::new(), &fault)));
+            }
             let mut fresh = Vec::new();
             match body.poll_piece(cx, &mut fresh) {
                 Poll::Pending => return self.silent(),

@@ -89,10 +89,12 @@ impl Guarded {
 
     /// Judges what was read; `true` when hyper got something.
     fn take(&mut self, bytes: &[u8], cursor: &mut ReadBufCursor<'_>) -> io::Result<bool> {
-        if !self.state.is_busy() {
+        // Bytes during an answer begin no request: they are refused below, and nothing may be written into the answer.
+        let idle = !self.state.is_busy();
+        if idle {
             self.scanner.next_request();
         }
-        if !self.scanner.is_inside() {
+        if idle && !self.scanner.is_inside() {
             self.answering = false;
             self.state.begin_request(clock::after(self.state.clock.now(), Some(HEAD_TIME)));
             (self.body_since, self.body_bytes) = (NEVER, 0);

@@ -55,6 +55,12 @@ const EXPECT: usize = 8;
 
 /// Judges a whole head, its final blank line included.
 pub(super) fn judge(head: &[u8]) -> Result<Framing, Reject> {
+    if head.len() > MAX_HEAD {
+        return Err(Reject {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            reason: "the request head is larger than 32 KiB",
+        });
+    }
     lines_end_properly(head)?;
     // Uninitialised: clearing room for a hundred fields would cost more than reading ten.
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -160,6 +166,12 @@ fn host(host: Option<&[u8]>, old: bool) -> Result<(), Reject> {
 /// Origin-form, `*`, or absolute-form that names the same host (RFC 9112 section 3.2).
 fn target_form(target: &str, host: Option<&[u8]>) -> Result<(), Reject> {
     if target.bytes().any(|b| b == b'#' || b >= 0x80) {
+        return Err(bad("the request target holds what a target may not hold"));
+    }
+    // What hyper would refuse with a bare answer of its own.
+    if target.bytes().any(|b| matches!(b, b'<' | b'>' | b'"' | b'`' | b'{' | b'}' | b'^' | b'|'))
+        && target.parse::<http::Uri>().is_err()
+    {
         return Err(bad("the request target holds what a target may not hold"));
     }
     if target.starts_with('/') {

@@ -71,9 +71,8 @@ impl Pool {
             self.catalogue.asked(now);
             match Box::pin(self.fetch(clock)).await {
                 Ok(()) => list = self.catalogue.get(),
-                // What was known a while ago is better than nothing; the upstream itself has the last word.
-                Err(error) if list.is_none() => return Err(error),
-                Err(_) => return Ok(Ok(self.target())),
+                // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
+                Err(error) => return Err(error),
             }
         }
         Ok(match list.as_ref().and_then(|list| list.get(&call.model)) {

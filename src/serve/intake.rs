@@ -83,7 +83,7 @@ where
             None => {
                 // Not the declared length at once: memory is given for bytes that came.
                 let mut joined =
-                    BytesMut::with_capacity(length.unwrap_or(0).clamp(first.len() + data.len(), 1 << 20));
+                    BytesMut::with_capacity(length.unwrap_or(0).min(1 << 20).max(first.len() + data.len()));
                 joined.extend_from_slice(&std::mem::take(&mut first));
                 joined.extend_from_slice(&data);
                 all = Some(joined);

@@ -108,8 +108,10 @@ pub(super) async fn show(
     }
     let mut value = parsed(&body)?;
     if let Some(Value::String(text)) = value.get_mut("modelfile") {
-        let tells =
-            |line: &str| line.starts_with('#') || (line.starts_with("FROM ") && line.contains(['/', '\\']));
+        let tells = |line: &str| {
+            line.starts_with('#')
+                || ((line.starts_with("FROM ") || line.starts_with("ADAPTER ")) && line.contains(['/', '\\']))
+        };
         *text = text.lines().filter(|line| !tells(line)).collect::<Vec<_>>().join("\n");
     }
     Ok(object(visit, &value, Some(permit)))

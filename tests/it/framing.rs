@@ -47,6 +47,9 @@ async fn smuggled_lengths_and_odd_heads() {
     refused(&gate, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &[400]).await;
     refused(&gate, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]).await;
     refused(&gate, b"GET /models HTTP/1.1\r\n\r\n", &[400]).await;
+    refused(&gate, b"GET /<script> HTTP/1.1\r\nHost: a\r\n\r\n", &[400]).await;
+    let large = format!("GET /models HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(40_000));
+    refused(&gate, large.as_bytes(), &[431]).await;
     refused(
         &gate,
         format!("GET /models HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(120)).as_bytes(),
@@ -98,6 +101,9 @@ async fn junk_during_a_stream_ends_it_and_stops_the_upstream() {
     assert!(conn.chunk().await.is_some());
     conn.write(b"GET /models HTTP/1.1\r\n").await;
     gate.mock.wait_disconnect(PATIENCE).await.expect("the upstream goes on");
+    // Nothing is written into the answer that was running.
+    let tail = conn.until_end().await;
+    assert!(crate::client::find(&tail, b"HTTP/1.1").is_none(), "{:?}", String::from_utf8_lossy(&tail));
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ fn members<'l>(line: &'l [u8], at: usize, mut see: impl FnMut(&'l [u8], &'l [u8]
     }
     loop {
         let key_end = string(line, at)?;
-        let key = line.get(at + 1..key_end - 1)?;
+        // A key written with an escape could hide one of ours; Ollama writes none.
+        let key = line.get(at + 1..key_end - 1).filter(|key| !key.contains(&b'\\'))?;
         at = blank(line, key_end);
         if line.get(at) != Some(&b':') {
             return None;
