@@ -13,6 +13,9 @@ use super::relay::Relay;
 use crate::admit::Permit;
 use crate::listen::InFlight;
 
+/// A whole answer goes out in pieces of this size.
+const SLICE: usize = 64 << 10;
+
 /// Held until the last byte is gone or the caller has left.
 #[derive(Debug)]
 pub struct Held {
@@ -59,7 +62,8 @@ impl http_body::Body for ReplyBody {
         loop {
             let frame = match this {
                 Self::Whole { bytes, .. } if bytes.is_empty() => None,
-                Self::Whole { bytes, .. } => Some(std::mem::take(bytes)),
+                // In slices: hyper takes the next when the last went out, so what is held is held while the caller reads.
+                Self::Whole { bytes, .. } => Some(bytes.split_to(bytes.len().min(SLICE))),
                 Self::Relay(relay) => std::task::ready!(relay.poll(cx)),
                 Self::Late(late) => match std::task::ready!(late.poll(cx)) {
                     late::Next::Frame(frame) => frame,

@@ -138,6 +138,10 @@ impl Guarded {
             Poll::Pending => {}
             Poll::Ready(_) => {
                 self.answering = true;
+                // An answer whose last bytes still go out is no idle connection.
+                if !self.state.is_busy() && !self.scanner.is_inside() {
+                    self.state.rearm_idle();
+                }
                 if std::mem::take(&mut self.stalled) {
                     self.state.set_write_by(NEVER);
                 }

@@ -32,7 +32,7 @@ pub(super) enum Framing {
 }
 
 /// Headers that mean one thing only when they stand once and in ASCII.
-const SINGLE: [&str; 14] = [
+const SINGLE: [&str; 10] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -43,10 +43,6 @@ const SINGLE: [&str; 14] = [
     "cf-connecting-ip",
     "expect",
     "origin",
-    "accept",
-    "user-agent",
-    "x-forwarded-host",
-    "x-forwarded-proto",
 ];
 const HOST: usize = 0;
 const LENGTH: usize = 1;

@@ -57,6 +57,11 @@ impl ConnState {
         self.read_by.load(Ordering::Relaxed)
     }
 
+    /// Something went out: the idle time begins anew.
+    pub(super) fn rearm_idle(&self) {
+        self.set_read_by(clock::after(self.clock.now(), Some(IDLE)));
+    }
+
     pub(super) fn write_by(&self) -> Millis {
         self.write_by.load(Ordering::Relaxed)
     }
@@ -85,6 +90,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
         self.0.answered.store(true, Ordering::Relaxed);
-        self.0.set_read_by(clock::after(self.0.clock.now(), Some(IDLE)));
+        self.0.rearm_idle();
     }
 }

@@ -114,7 +114,9 @@ impl Handler for Gate {
         request: Request<Incoming>,
     ) -> Response<ReplyBody> {
         let id = self.ids.next();
-        let record = Record::open(&self.log, id, request.method().clone(), request.uri().path());
+        let mut record = Record::open(&self.log, id, request.method().clone(), request.uri().path());
+        // Until a trusted proxy names another: the lines of scanners must say where they came from.
+        record.client = Some(peer.ip());
         let in_flight = Some(InFlight::new(Arc::clone(&state)));
         let mut visit = Visit { state, peer, record: Some(record), in_flight };
         let origin = cors::allowed(&self.origins, request.headers()).cloned();
