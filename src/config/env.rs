@@ -1,4 +1,4 @@
-//! The environment: every name that is read stands here or follows the rule in [`keys`].
+//! The environment: every name that is read stands here or follows the rule in `keys`.
 //!
 //! A `PORTCULLIS_*` name that is none of ours is a fault; `PORTCULLIS_<SECTION>_<KEY>` wins over the older names.
 

@@ -31,7 +31,7 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
-/// Accepts until `stop` is done, then drains: running answers end by themselves, or with an error line after [`DRAIN`], or at
+/// Accepts until `stop` is done, then drains: running answers end by themselves, or with an error line after 25 s, or at
 /// once when `hurry` is done.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
