@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Limits;
 use crate::identify::Caller;
 use crate::listen::clock::Millis;
+use crate::listen::network;
 
 use rate::Rate;
 
@@ -134,10 +135,7 @@ impl Permit {
 fn principal(caller: &Caller) -> Principal {
     match &caller.key {
         Some(key) => Principal::Key(key.index),
-        None => Principal::Address(caller.address.map(|ip| match ip {
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-            v4 @ IpAddr::V4(_) => v4,
-        })),
+        None => Principal::Address(caller.address.map(network)),
     }
 }
 

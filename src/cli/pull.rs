@@ -12,22 +12,6 @@ use crate::route::Pool;
 use crate::upstream::{Client, Outgoing, Piece};
 use crate::validate::model;
 
-/// The first model that the upstream lists.
-pub(super) async fn first_model(pool: &Pool) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Tags {
-        models: Option<Vec<Tag>>,
-    }
-    #[derive(Deserialize)]
-    struct Tag {
-        name: String,
-    }
-    let sweeper = Sweeper::default();
-    let body = pool.get(&sweeper.clock(), "/api/tags").await.ok()?;
-    let tags: Tags = serde_json::from_slice(&body).ok()?;
-    tags.models?.into_iter().next().map(|tag| tag.name)
-}
-
 /// Pulls a model that the upstream lacks.
 pub(super) async fn pull_if_missing(url: &UpstreamUrl, pool: &Pool, name: &str) -> Result<(), String> {
     let name = model::canonical(name).map_err(|_| "it is no model name".to_owned())?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use super::serve::{self, Signals};
@@ -112,8 +112,11 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
 async fn choose_model(config: &mut Config, pool: &Pool, kind: &Kind) {
     match kind {
         Kind::Engine(_) if !config.default_model_set => {
-            if let Some(name) = pull::first_model(pool).await {
-                config.default_model = name;
+            let sweeper = Sweeper::default();
+            if pool.fetch(&sweeper.clock()).await.is_ok()
+                && let Some(name) = pool.any_model()
+            {
+                config.default_model = name.to_string();
             }
         }
         Kind::Engine(_) => {}
@@ -253,11 +256,12 @@ async fn wait_ready(pool: &Pool, child: &mut Child) -> Result<(), String> {
 
 /// Asks it to end, and insists after a while.
 async fn end(child: &mut Child) {
-    if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-        // It may have ended by itself.
-        let _gone = kill_process(pid, Signal::TERM);
-    }
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    // The whole group: Ollama runs its models in processes of their own. It may have ended by itself.
+    let signal = |signal| group.map(|group| kill_process_group(group, signal));
+    let _gone = signal(Signal::TERM);
     if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
-        let _gone = child.kill().await;
+        let _gone = signal(Signal::KILL);
+        let _gone = child.wait().await;
     }
 }

@@ -119,6 +119,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_file_is_neither_overruled_nor_empty() {
+        let file = |name: &str, text: &str| {
+            let path = std::env::temp_dir().join(format!("portcullis-env-{name}-{}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (full, empty) = (file("full", "from-the-file\n"), file("empty", "\n"));
+        let (raw, faults) = read(&[("OLLAMA_API_KEY", ""), ("PORTCULLIS_KEYS_API_KEY_FILE", &full)]);
+        assert_eq!((raw.get("keys.api_key").unwrap().0, faults.0.len()), ("from-the-file", 0));
+        let (_, faults) = read(&[("OLLAMA_API_KEY_FILE", &empty)]);
+        assert!(faults.to_string().contains("the file is empty"), "{faults}");
+        let (_, faults) = read(&[("OLLAMA_API_KEY", "a"), ("OLLAMA_API_KEY_FILE", &full)]);
+        assert!(faults.to_string().contains("both set"), "{faults}");
+        for path in [full, empty] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
     fn unknown_names_are_faults() {
         let (_, faults) = read(&[("PORTCULLIS_LISTEN_PROT", "1"), ("PORTCULLIS_X", "1"), ("OTHER", "1")]);
         assert_eq!(faults.0.len(), 2);

@@ -12,6 +12,7 @@ use super::late::{self, Late};
 use super::relay::Relay;
 use crate::admit::Permit;
 use crate::listen::InFlight;
+use crate::record::{Ending, Record};
 
 /// A whole answer goes out in pieces of this size.
 const SLICE: usize = 64 << 10;
@@ -23,6 +24,8 @@ pub struct Held {
     pub in_flight: InFlight,
     /// Counts the request.
     pub permit: Option<Permit>,
+    /// Of a whole answer: ended with its last slice. A stream keeps its own.
+    pub record: Option<Record>,
 }
 
 /// What hyper polls.
@@ -38,6 +41,17 @@ pub enum ReplyBody {
     Relay(Box<Relay>),
     /// Heartbeats, until there is something to relay.
     Late(Box<Late>),
+}
+
+impl ReplyBody {
+    /// Gives a whole answer its record, to end with its last byte; at once where there is none to come (HEAD, an empty body).
+    /// The records of streams, and those that have ended already, are left alone.
+    pub fn carry(&mut self, mut record: Record, is_head: bool) {
+        match self {
+            Self::Whole { bytes, held } if !is_head && !bytes.is_empty() => held.record = Some(record),
+            _ => record.end(Ending::Done),
+        }
+    }
 }
 
 impl fmt::Debug for ReplyBody {
@@ -63,7 +77,16 @@ impl http_body::Body for ReplyBody {
             let frame = match this {
                 Self::Whole { bytes, .. } if bytes.is_empty() => None,
                 // In slices: hyper takes the next when the last went out, so what is held is held while the caller reads.
-                Self::Whole { bytes, .. } => Some(bytes.split_to(bytes.len().min(SLICE))),
+                Self::Whole { bytes, held } => {
+                    let slice = bytes.split_to(bytes.len().min(SLICE));
+                    if let Some(record) = &mut held.record {
+                        record.bytes_out += slice.len() as u64;
+                        if bytes.is_empty() {
+                            record.end(Ending::Done);
+                        }
+                    }
+                    Some(slice)
+                }
                 Self::Relay(relay) => std::task::ready!(relay.poll(cx)),
                 Self::Late(late) => match std::task::ready!(late.poll(cx)) {
                     late::Next::Frame(frame) => frame,

@@ -82,7 +82,8 @@ pub struct Relay {
     stream: Stream,
     /// `None`: it has ended.
     body: Option<upstream::Body>,
-    _turn: Turn,
+    /// Given on with the final object: what the upstream does behind it costs nobody a slot.
+    turn: Option<Turn>,
     lines: Splitter,
     heard: Millis,
     total_by: Millis,
@@ -95,7 +96,7 @@ impl Relay {
     pub fn new(stream: Stream, body: upstream::Body, turn: Turn, total_by: Millis) -> Self {
         let lines = Splitter::new(stream.rules.max_line);
         let heard = stream.clock.now();
-        Self { stream, body: Some(body), _turn: turn, lines, heard, total_by, linger_by: NEVER }
+        Self { stream, body: Some(body), turn: Some(turn), lines, heard, total_by, linger_by: NEVER }
     }
 
     /// The next lines; `None` at the end.
@@ -137,7 +138,10 @@ impl Relay {
             Lines::Done(lines, tokens) => {
                 self.stream.record.tokens = tokens;
                 self.linger_by = self.heard + LINGER;
-                Some(self.stream.send(lines))
+                self.turn = None;
+                let frame = self.stream.send(lines);
+                self.stream.record.end(Ending::Done);
+                Some(frame)
             }
             Lines::Fault(lines, fault) => Some(self.break_off(lines, &fault)),
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::listen::clock::Millis;
+use crate::listen::network;
 
 const FAILURES: u32 = 10;
 const WINDOW: Millis = 600_000;
@@ -55,7 +56,8 @@ impl Lockout {
             return Verdict::Open;
         }
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = entries.get_mut(&group(address)).filter(|entry| entry.locked_until > now) else {
+        let Some(entry) = entries.get_mut(&address.map(network)).filter(|entry| entry.locked_until > now)
+        else {
             return Verdict::Open;
         };
         let may_try = now >= entry.tried.saturating_add(BETWEEN_TRIES);
@@ -73,7 +75,7 @@ impl Lockout {
                 entries.clear();
             }
         }
-        let entry = entries.entry(group(address)).or_default();
+        let entry = entries.entry(address.map(network)).or_default();
         if now.saturating_sub(entry.since) > WINDOW {
             // A long quiet time forgives the earlier locks as well.
             let locks = if now.saturating_sub(entry.locked_until) > WINDOW { 0 } else { entry.locks };
@@ -90,13 +92,6 @@ impl Lockout {
         }
         self.known.store(entries.len(), Ordering::Relaxed);
     }
-}
-
-fn group(address: Option<IpAddr>) -> Option<IpAddr> {
-    address.map(|ip| match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    })
 }
 
 #[cfg(test)]

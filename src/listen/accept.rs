@@ -24,13 +24,6 @@ pub struct Settings {
     pub max_per_address: Option<usize>,
 }
 
-/// The running listener.
-#[derive(Debug)]
-pub struct Listening {
-    /// Where it listens, the port that the system chose included.
-    pub address: SocketAddr,
-}
-
 /// Accepts until `stop` is done, then drains: running answers end by themselves, or with an error line after 25 s, or at
 /// once when `hurry` is done.
 pub async fn serve<H: Handler>(
@@ -113,7 +106,7 @@ fn admit<H: Handler>(
     shared: &Arc<Shared>,
     handler: &Arc<H>,
 ) {
-    let address = group(peer.ip());
+    let address = network(peer.ip());
     let mut place = Place { shared: Arc::clone(shared), address: None, permit: Some(permit) };
     if let Some(most) = settings.max_per_address
         && !handler.is_exempt(peer.ip())
@@ -135,8 +128,8 @@ fn admit<H: Handler>(
     });
 }
 
-/// A client owns at least a /64 of IPv6.
-fn group(ip: IpAddr) -> IpAddr {
+/// What counts as one client: an IPv4 address, or a /64 of IPv6, which everybody owns at least.
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -12,7 +12,7 @@ mod head;
 mod scan;
 mod state;
 
-pub use accept::{Listening, Settings, serve};
+pub use accept::{Settings, network, serve};
 pub use connection::Handler;
 pub use head::Reject;
 pub use state::{ConnState, InFlight};

@@ -35,6 +35,11 @@ impl ConnState {
         })
     }
 
+    /// Has all of the present request come?
+    pub fn is_whole(&self) -> bool {
+        self.is_busy()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
     }

@@ -97,7 +97,8 @@ impl Slots {
     }
 
     /// How many wait, and how many slots are free.
-    pub fn load(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn load(&self) -> (usize, usize) {
         self.state.as_ref().map_or((0, usize::MAX), |state| {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.waiting.len(), state.free)

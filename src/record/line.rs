@@ -34,7 +34,12 @@ pub(super) fn ended(record: &Record, json: bool, out: &mut Vec<u8>) {
     let bad = matches!(record.fault, Some((Side::Upstream | Side::Gateway, _))) && ending != Ending::Refused;
     head(json, if bad { "WARN" } else { "INFO" }, out);
     let _written = match record.upstream_path {
-        Some(path) => write!(out, "Ollama {path} responded: {} in {}", record.status, Seconds(took)),
+        Some(path) => {
+            // Its own refusals count as answers; nothing at all, or what we had to say in its place, does not.
+            let silent = record.bytes_out == 0 && (bad || ending == Ending::ClientGone);
+            let verb = if silent { "did not answer" } else { "responded" };
+            write!(out, "Ollama {path} {verb}: {} in {}", record.status, Seconds(took))
+        }
         None if record.status >= 400 => {
             write!(out, "Refused {} {}: {}", record.method.as_str(), escape(&record.path), record.status)
         }
@@ -158,6 +163,20 @@ mod tests {
         let text = line(|out| ended(&done, false, out));
         assert!(text.contains(" INFO Ollama /api/chat responded: 200 in 0.00s request_id="), "{text}");
         assert!(text.contains(" ending=done"), "{text}");
+    }
+
+    #[test]
+    fn nobody_is_said_to_have_answered_who_did_not() {
+        let mut left = record();
+        left.end(Ending::ClientGone);
+        let text = line(|out| ended(&left, false, out));
+        assert!(text.contains("Ollama /api/chat did not answer: 499 in"), "{text}");
+        let mut down = record();
+        down.status = 502;
+        down.fail(Side::Upstream, "cannot connect");
+        down.end(Ending::Error);
+        let text = line(|out| ended(&down, false, out));
+        assert!(text.contains(" WARN Ollama /api/chat did not answer: 502 in"), "{text}");
     }
 
     #[test]

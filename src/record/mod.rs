@@ -136,6 +136,10 @@ impl Record {
             return;
         }
         self.ending = Some(ending);
+        if self.status == 0 {
+            // nginx's word for a caller who left before there was an answer.
+            self.status = 499;
+        }
         let upstream_failed = matches!(self.fault, Some((Side::Upstream | Side::Gateway, _)));
         if self.log.info() || (upstream_failed && ending != Ending::Refused && self.log.warn()) {
             self.log.write(|json, out| line::ended(self, json, out));

@@ -80,6 +80,12 @@ impl Failure {
         Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
     }
 
+    /// The gateway stops, and this request had no answer yet.
+    pub fn stopping() -> Self {
+        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, StreamFault::Stopping.public());
+        Self { side: Side::Gateway, ending: Ending::Error, retry_after: Some(5), close: true, ..failure }
+    }
+
     /// A whole answer that cannot be passed on.
     pub fn bad_answer(detail: impl Into<String>) -> Self {
         Self::upstream(StatusCode::BAD_GATEWAY, "the model server gave no usable answer", detail)

@@ -93,6 +93,12 @@ impl Pool {
         self.catalogue.get().map(|list| list.get(model).is_some())
     }
 
+    /// A model that the upstream has, if it has any: the first by name.
+    pub fn any_model(&self) -> Option<ModelName> {
+        let list = self.catalogue.get()?;
+        list.keys().min_by(|a, b| a.0.cmp(&b.0)).cloned()
+    }
+
     /// Asks the upstream for its models.
     pub async fn fetch(&self, clock: &Clock) -> Result<(), UpstreamError> {
         let body = self.get(clock, "/api/tags").await?;

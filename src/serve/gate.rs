@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -18,6 +19,7 @@ use crate::config::{Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{ApiKey, Identify};
+use crate::listen::clock::Clock;
 use crate::listen::{ConnState, Handler, InFlight, Reject};
 use crate::queue::Slots;
 use crate::record::{AccessLog, Ending, Record};
@@ -58,9 +60,6 @@ impl Visit {
     /// A whole answer.
     pub(super) fn whole(&mut self, bytes: impl Into<Bytes>, permit: Option<Permit>) -> Response<ReplyBody> {
         let bytes = bytes.into();
-        if let Some(record) = &mut self.record {
-            record.bytes_out = bytes.len() as u64;
-        }
         let mut response = Response::new(ReplyBody::Whole { bytes, held: self.held(permit) });
         // Room for what every answer carries, at once.
         response.headers_mut().reserve(12);
@@ -69,7 +68,7 @@ impl Visit {
 
     pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {
         let in_flight = self.in_flight.take().unwrap_or_else(|| InFlight::new(Arc::clone(&self.state)));
-        Held { in_flight, permit }
+        Held { in_flight, permit, record: None }
     }
 }
 
@@ -99,7 +98,11 @@ fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
         record.fail(failure.side, failure.detail.clone());
         record.end(failure.ending);
     }
-    let (parts, body) = failure.response().into_parts();
+    let (mut parts, body) = failure.response().into_parts();
+    if !visit.state.is_whole() {
+        // The rest of the request will not be read: a pool of the caller's must not think that it may go on here.
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let answer = visit.whole(body, None);
     Response::from_parts(parts, answer.into_body())
 }
@@ -117,18 +120,19 @@ impl Handler for Gate {
         let mut record = Record::open(&self.log, id, request.method().clone(), request.uri().path());
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
+        let is_head = request.method() == http::Method::HEAD;
         let in_flight = Some(InFlight::new(Arc::clone(&state)));
+        let clock = Arc::clone(&state.clock);
         let mut visit = Visit { state, peer, record: Some(record), in_flight };
         let origin = cors::allowed(&self.origins, request.headers()).cloned();
-        let result = caught(pipeline::run(&self, &mut visit, request)).await;
+        let result = caught(&clock, pipeline::run(&self, &mut visit, request)).await;
         let mut response = match result {
             Ok(response) => response,
             Err(failure) => failed(&mut visit, &failure),
         };
-        if let Some(record) = &mut visit.record {
-            // Whole answers end here; the record of a stream went with its body.
+        if let Some(mut record) = visit.record.take() {
             record.status = response.status().as_u16();
-            record.end(Ending::Done);
+            response.body_mut().carry(record, is_head);
         }
         head::common(response.headers_mut(), id);
         cors::answer(&self.origins, origin.as_ref(), response.headers_mut());
@@ -163,12 +167,15 @@ impl Handler for Gate {
     }
 }
 
-/// A panic ends its own request, and no other: an answer, a record, a log line by the panic hook.
+/// A panic ends its own request, and no other: an answer, a record, a log line by the panic hook. The end of a drain ends
+/// what has no head yet.
 async fn caught(
+    clock: &Clock,
     work: impl Future<Output = Result<Response<ReplyBody>, Failure>>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(Poll::Pending) if clock.cut() => Poll::Ready(Err(Failure::stopping())),
         Ok(poll) => poll,
         Err(_) => Poll::Ready(Err(Failure::internal("a panic in the pipeline"))),
     })

@@ -22,6 +22,9 @@ use pool::Pool;
 use crate::config::UpstreamUrl;
 use crate::listen::clock::{self, Clock, Millis};
 
+/// A pooled connection that the other side had closed says so at once.
+const STALE: Millis = 1_000;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -93,8 +96,10 @@ impl Client {
     ) -> Result<Answer, UpstreamError> {
         let wire = self.wire(request);
         if let Some(stream) = self.pool.take() {
+            let began = clock.now();
             match self.exchange(stream, clock, by, &wire).await {
-                Err(UpstreamError::Closed | UpstreamError::Io(_)) => {}
+                // Later than that it was no stale connection: it died of this request, and need not do so twice.
+                Err(UpstreamError::Closed | UpstreamError::Io(_)) if clock.now() < began + STALE => {}
                 other => return other,
             }
         }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use mock_ollama::{On, Script};
 
 use crate::client::SOON;
-use crate::harness::{Gateway, assert_native_error, chat, post};
+use crate::harness::{Gateway, PATIENCE, assert_native_error, chat, post};
 
 #[tokio::test]
 async fn down_is_a_502_without_an_address_and_back_is_back() {
@@ -90,4 +90,26 @@ async fn a_connection_serves_request_after_request() {
     let upstream: std::collections::HashSet<_> =
         gate.mock.seen().iter().map(|seen| seen.connection).collect();
     assert_eq!(upstream.len(), 1, "one upstream connection served them all");
+}
+
+#[tokio::test]
+async fn a_stop_in_a_hurry_still_answers_whoever_waits() {
+    let mut gate = Gateway::with(&[("PORTCULLIS_UPSTREAM_SLOTS", "1")]).await;
+    gate.mock.script(On::Any, Script { never: true, ..Script::default() });
+    let mut waiting = Vec::new();
+    // One waits for the upstream, one for its turn.
+    for stream in [false, true] {
+        let mut conn = gate.connect().await;
+        conn.request(&post("/api/chat"), chat(stream).as_bytes()).await;
+        gate.mock.wait_seen(1, PATIENCE).await.unwrap();
+        waiting.push(conn);
+    }
+    assert_eq!(gate.get("/healthz").await.status, 200, "both have been read by now");
+    let stopped = gate.stop_now();
+    for mut conn in waiting {
+        let answer = conn.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{answer:?}");
+        assert_native_error(&answer.body);
+    }
+    stopped.await.unwrap();
 }

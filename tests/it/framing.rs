@@ -161,3 +161,20 @@ async fn a_body_behind_an_early_refusal_confuses_nobody() {
         assert!(matches!(conn.answer().await.status, 0 | 200));
     }
 }
+
+/// RFC 9112 section 9.6: a connection that will not go on says so, or a pool reuses it and fails.
+#[tokio::test]
+async fn a_refusal_before_the_body_announces_the_close() {
+    let gate = Gateway::start().await;
+    for (path, key, status) in [("/api/chat", "wrong", 401), ("/nothing", KEY, 404), ("/api/pull", KEY, 403)]
+    {
+        let mut conn = gate.connect().await;
+        conn.write(format!("{}Content-Length: 300000\r\n\r\n", post(path).replace(KEY, key)).as_bytes())
+            .await;
+        let answer = conn.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{path}");
+        conn.assert_closed().await;
+    }
+    let kept = gate.post("/nothing", "{}").await;
+    assert_eq!((kept.status, kept.header("connection")), (404, None), "all of it had come");
+}

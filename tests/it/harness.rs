@@ -24,6 +24,7 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) mock: Mock,
     stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     running: Option<tokio::task::JoinHandle<()>>,
     folder: PathBuf,
 }
@@ -60,8 +61,10 @@ impl Gateway {
         let app = App::build(&config, AccessLog::new(true, config.log.level)).unwrap();
         let address = app.address;
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(app.run(async move { drop(stopped.await) }, std::future::pending()));
-        Self { address, mock, stop: Some(stop), running: Some(running), folder }
+        let (hurry, hurried) = oneshot::channel::<()>();
+        let running =
+            tokio::spawn(app.run(async move { drop(stopped.await) }, async move { drop(hurried.await) }));
+        Self { address, mock, stop: Some(stop), hurry: Some(hurry), running: Some(running), folder }
     }
 
     pub(crate) async fn connect(&self) -> Conn {
@@ -114,6 +117,14 @@ impl Gateway {
     pub(crate) fn stop(&mut self) -> tokio::task::JoinHandle<()> {
         drop(self.stop.take());
         self.running.take().unwrap()
+    }
+}
+
+impl Gateway {
+    /// Asks for a stop at once, as a second signal does.
+    pub(crate) fn stop_now(&mut self) -> tokio::task::JoinHandle<()> {
+        drop(self.hurry.take());
+        self.stop()
     }
 }
 

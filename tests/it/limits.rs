@@ -1,6 +1,6 @@
 //! Rate, concurrency, queue, lock-out.
 
-use mock_ollama::{On, Script};
+use mock_ollama::{On, Raw, Script, Then};
 
 use crate::harness::{Gateway, KEY, PATIENCE, assert_native_error, chat, post};
 
@@ -74,4 +74,27 @@ async fn ten_wrong_keys_lock_the_address_but_not_a_strong_key() {
     assert_eq!(locked.status, 429);
     assert!(locked.header("retry-after").is_some());
     assert_eq!(ask(KEY).await.status, 200, "nobody guesses {} characters", KEY.len());
+}
+
+#[tokio::test]
+async fn a_whole_answer_holds_its_permit_until_it_was_taken() {
+    let gate = Gateway::with(&[("PORTCULLIS_LIMITS_CONCURRENT", "1")]).await;
+    gate.assert_well().await;
+    // More than the sockets on both sides hold.
+    let text = "x".repeat(24 << 20);
+    let body = format!("{{\"model\":\"alpha\",\"message\":{{\"content\":\"{text}\"}},\"done\":true}}");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let raw = Raw::new(format!("{head}{body}"), Then::Keep);
+    gate.mock.script(On::Any, Script { raw: Some(raw), ..Script::default() });
+    let mut conn = gate.connect().await;
+    conn.request(&post("/api/chat"), chat(false).as_bytes()).await;
+    let head = conn.head().await;
+    assert_eq!(head.status, 200);
+    assert_eq!(gate.chat(false).await.status, 429, "the first is still being read");
+    let answer = conn.rest(head).await;
+    assert!(answer.whole && answer.body.len() == body.len());
+    gate.assert_well().await;
 }

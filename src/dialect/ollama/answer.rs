@@ -93,7 +93,7 @@ struct NestedError {
 }
 
 /// What a status and a body other than 200 mean. Known cases keep their meaning in our words (recorded texts:
-/// `crates/mock-ollama/recordings`); other 4xx texts are scrubbed; 5xx texts stay here.
+/// `crates/mock-ollama/recordings`); all other texts stay here.
 pub fn fault(status: u16, body: &[u8], model: &ModelName) -> Fault {
     let Ok(ErrorBody { error }) = serde_json::from_slice(body) else {
         // Not Ollama's words at all: a proxy in between, or a route that this version does not have.
@@ -109,7 +109,7 @@ pub fn fault(status: u16, body: &[u8], model: &ModelName) -> Fault {
         Err(_) => (error, String::new()),
     };
     let detail = format!("status {status}: {}", crate::record::scrub(&text));
-    let (status, public) = known(status, &text, &kind, model).unwrap_or_else(|| other(status, &text));
+    let (status, public) = known(status, &text, &kind, model).unwrap_or_else(|| other(status));
     Fault { status, public, detail }
 }
 
@@ -154,11 +154,10 @@ fn known(status: u16, text: &str, kind: &str, model: &ModelName) -> Option<(u16,
     None
 }
 
-fn other(status: u16, text: &str) -> (u16, String) {
+fn other(status: u16) -> (u16, String) {
     match status {
-        400 | 404 | 413 | 422 => {
-            (status, format!("the model server refused the request: {}", crate::record::scrub(text)))
-        }
+        // Its own words may name hosts and repeat prompts: the log has them, scrubbed.
+        400 | 404 | 413 | 422 => (status, "the model server refused the request".into()),
         429 | 503 => (503, "the model server is busy; try again".into()),
         _ => (502, "the model server failed".into()),
     }
@@ -208,6 +207,8 @@ mod tests {
         assert_eq!(tools.public, "\"smollm2:135m\" does not support tools");
         assert_eq!(ask(404, "model \"x\" not found, try pulling it first").status, 404);
         assert_eq!(ask(401, "unauthorized").status, 502);
+        let unknown = ask(400, "something new about host box.lan");
+        assert_eq!((unknown.status, unknown.public.as_str()), (400, "the model server refused the request"));
         assert_eq!(fault(404, b"404 page not found", &model()).status, 502);
     }
 
