@@ -25,7 +25,7 @@ pub struct Held {
     /// Counts the request.
     pub permit: Option<Permit>,
     /// Of a whole answer: ended with its last slice. A stream keeps its own.
-    pub record: Option<Record>,
+    pub record: Option<Box<Record>>,
 }
 
 /// What hyper polls.
@@ -48,7 +48,9 @@ impl ReplyBody {
     /// The records of streams, and those that have ended already, are left alone.
     pub fn carry(&mut self, mut record: Record, is_head: bool) {
         match self {
-            Self::Whole { bytes, held } if !is_head && !bytes.is_empty() => held.record = Some(record),
+            Self::Whole { bytes, held } if !is_head && !bytes.is_empty() => {
+                held.record = Some(Box::new(record))
+            }
             _ => record.end(Ending::Done),
         }
     }
