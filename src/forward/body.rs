@@ -49,7 +49,7 @@ impl ReplyBody {
     pub fn carry(&mut self, mut record: Record, is_head: bool) {
         match self {
             Self::Whole { bytes, held } if !is_head && !bytes.is_empty() => {
-                held.record = Some(Box::new(record))
+                held.record = Some(Box::new(record));
             }
             _ => record.end(Ending::Done),
         }
