@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,12 +27,12 @@ pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
     type Body: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static;
 
-    /// Answers one request. Dropped when the caller leaves.
+    /// Answers one request, whose body is in the inlet. Dropped when the caller leaves.
     fn answer(
         self: Arc<Self>,
         state: Arc<ConnState>,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        head: Parts,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// A connection was refused before it became a request; returns the whole answer to write.
@@ -47,8 +48,9 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
     let guarded = Guarded::new(stream, Arc::clone(&state));
     let service = {
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
-        service_fn(move |request| {
-            let answer = Arc::clone(&handler).answer(Arc::clone(&state), peer, request);
+        service_fn(move |request: Request<Incoming>| {
+            let (head, _) = request.into_parts();
+            let answer = Arc::clone(&handler).answer(Arc::clone(&state), peer, head);
             // Boxed, so that an idle connection does not keep room for it.
             Box::pin(async move { Ok::<_, Infallible>(answer.await) })
         })

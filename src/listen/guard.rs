@@ -1,6 +1,5 @@
-//! The socket as hyper sees it: judged bytes only, with the moments that the deadlines need.
+//! The socket as hyper sees it: judged heads only, with the moments that the deadlines need.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,12 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::clock::{self, Millis, NEVER};
 use super::head::Reject;
-use super::scan::{Scanner, Step};
+use super::scan::Scanner;
+use super::scratch;
 use super::state::ConnState;
 
 /// From the first byte of a head to its last.
@@ -23,11 +23,6 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const BODY_MOST: Duration = Duration::from_mins(10);
 /// A caller that takes nothing for so long is gone, whatever its socket says.
 const WRITE_STALL: Duration = Duration::from_secs(30);
-const SCRATCH: usize = 64 << 10;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
 
 /// A caller's socket under guard.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub(super) struct Guarded {
     pub(super) io: TcpStream,
     state: Arc<ConnState>,
     scanner: Scanner,
-    /// Judged bytes that did not fit hyper's buffer.
+    /// Of a judged head, what did not fit hyper's buffer.
     ready: Vec<u8>,
     given: usize,
     body_since: Millis,
@@ -99,25 +94,42 @@ impl Guarded {
             self.state.begin_request(clock::after(self.state.clock.now(), Some(HEAD_TIME)));
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
-        let step = self.scanner.feed(bytes).map_err(|reject| {
+        let ready = &mut self.ready;
+        let fed = self.scanner.feed(bytes, &self.state.inlet, |first, second| {
+            if first.len() + second.len() <= cursor.remaining() {
+                cursor.put_slice(first);
+                cursor.put_slice(second);
+            } else {
+                ready.extend_from_slice(first);
+                ready.extend_from_slice(second);
+            }
+        });
+        let passed = fed.map_err(|reject| {
             self.reject = Some(reject);
             io::Error::new(io::ErrorKind::InvalidData, reject.reason)
         })?;
-        let Step::Pass { from, whole } = step else { return Ok(false) };
-        if whole {
+        if self.scanner.is_whole() {
             self.state.end_request();
         } else if self.scanner.in_body() {
             self.extend_body_time(bytes.len());
         }
-        self.ready = self.scanner.take_held();
-        let fresh = bytes.get(from..).unwrap_or_default();
-        if self.ready.is_empty() && fresh.len() <= cursor.remaining() {
-            cursor.put_slice(fresh);
-        } else {
-            self.ready.extend_from_slice(fresh);
+        if !self.ready.is_empty() {
             self.hand_out(cursor);
         }
-        Ok(true)
+        Ok(passed)
+    }
+
+    /// The caller asked whether it may send its body, and the stage wants it. Nothing else is being written: an answer would
+    /// have taken the question back.
+    fn tell_to_go_on(&mut self) -> io::Result<()> {
+        const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        match self.io.try_write(GO_ON) {
+            Ok(n) if n == GO_ON.len() => Ok(()),
+            // It will not wait for ever (RFC 9110 section 10.1.1).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) => Err(error),
+        }
     }
 
     fn extend_body_time(&mut self, n: usize) {
@@ -185,10 +197,15 @@ impl Read for Guarded {
         if cursor.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        if this.scanner.in_body() && this.state.inlet.takes_go_on() {
+            this.tell_to_go_on()?;
+        }
         loop {
+            if this.scanner.in_body() && this.state.inlet.is_full() {
+                return Poll::Pending;
+            }
             // `poll_read` and not `try_read`: after a short read it knows that the socket is empty and saves the next call.
-            let judged = BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
+            let judged = scratch::with(|mut buffer| {
                 ready!(Pin::new(&mut this.io).poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
                 // End of stream reads as nothing; hyper takes it from there.

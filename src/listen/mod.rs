@@ -5,14 +5,18 @@
 //! sees it, what hyper would forgive (trust.md group A and B).
 
 mod accept;
+pub mod chunked;
 pub mod clock;
 mod connection;
 mod guard;
 mod head;
+mod inlet;
 mod scan;
+pub mod scratch;
 mod state;
 
 pub use accept::{Settings, network, serve};
 pub use connection::Handler;
 pub use head::Reject;
+pub use inlet::{Inlet, TooLarge};
 pub use state::{ConnState, InFlight};

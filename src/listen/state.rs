@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::{self, Clock, Millis, NEVER};
+use super::inlet::Inlet;
 
 /// A connection without a request may stay this long: longer than the 90 s that cloudflared keeps its own pool.
 const IDLE: Duration = Duration::from_mins(2);
@@ -14,6 +15,8 @@ const IDLE: Duration = Duration::from_mins(2);
 pub struct ConnState {
     /// The clock of its task.
     pub clock: Arc<Clock>,
+    /// The body of the present request.
+    pub inlet: Inlet,
     /// Is a whole request with us that was not yet answered to its end?
     busy: AtomicBool,
     /// Was the present request answered before all of it had come?
@@ -28,6 +31,7 @@ impl ConnState {
     pub(super) fn new(clock: Arc<Clock>, read_by: Millis) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            inlet: Inlet::default(),
             busy: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             read_by: AtomicU64::new(read_by),

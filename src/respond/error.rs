@@ -35,7 +35,7 @@ pub struct Failure {
     allow: Option<&'static str>,
     /// For 429.
     rate: Option<RateState>,
-    /// The rest of the request was not read: the connection cannot go on.
+    /// The connection cannot go on.
     close: bool,
 }
 
@@ -63,12 +63,6 @@ impl Failure {
 
     fn with(self, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..self }
-    }
-
-    /// The connection ends after this answer: the request was not read to its end.
-    #[must_use]
-    pub fn closing(self) -> Self {
-        Self { close: true, ..self }
     }
 
     /// A panic or a broken promise of ours.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::Response;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::request::Parts;
 
 use super::pages::Pages;
 use super::pipeline;
@@ -98,11 +98,7 @@ fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
         record.fail(failure.side, failure.detail.clone());
         record.end(failure.ending);
     }
-    let (mut parts, body) = failure.response().into_parts();
-    if !visit.state.is_whole() {
-        // The rest of the request will not be read: a pool of the caller's must not think that it may go on here.
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+    let (parts, body) = failure.response().into_parts();
     let answer = visit.whole(body, None);
     Response::from_parts(parts, answer.into_body())
 }
@@ -114,18 +110,18 @@ impl Handler for Gate {
         self: Arc<Self>,
         state: Arc<ConnState>,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        head: Parts,
     ) -> Response<ReplyBody> {
         let id = self.ids.next();
-        let mut record = Record::open(&self.log, id, request.method().clone(), request.uri().path());
+        let mut record = Record::open(&self.log, id, head.method.clone(), head.uri.path());
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
-        let is_head = request.method() == http::Method::HEAD;
+        let is_head = head.method == http::Method::HEAD;
         let in_flight = Some(InFlight::new(Arc::clone(&state)));
         let clock = Arc::clone(&state.clock);
         let mut visit = Visit { state, peer, record: Some(record), in_flight };
-        let origin = cors::allowed(&self.origins, request.headers()).cloned();
-        let result = caught(&clock, pipeline::run(&self, &mut visit, request)).await;
+        let origin = cors::allowed(&self.origins, &head.headers).cloned();
+        let result = caught(&clock, pipeline::run(&self, &mut visit, head)).await;
         let mut response = match result {
             Ok(response) => response,
             Err(failure) => failed(&mut visit, &failure),
@@ -133,6 +129,10 @@ impl Handler for Gate {
         if let Some(mut record) = visit.record.take() {
             record.status = response.status().as_u16();
             response.body_mut().carry(record, is_head);
+        }
+        if !visit.state.is_whole() {
+            // The rest of the request will not be read: a pool of the caller's must not think that it may go on here.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         head::common(response.headers_mut(), id);
         cors::answer(&self.origins, origin.as_ref(), response.headers_mut());

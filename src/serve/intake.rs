@@ -1,10 +1,9 @@
 //! The request as it comes in: its query, its media type, its body up to the cap.
 
-use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use http_body::Body;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
+use crate::listen::{Inlet, TooLarge};
 use crate::respond::Failure;
 
 /// A key in a URL ends in logs, histories and referrers.
@@ -52,46 +51,12 @@ pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure
     }
 }
 
-/// The whole body, up to the cap; refused before it is read where its length says so. Slow bodies are the guard's business.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B, cap: usize) -> Result<Bytes, Failure>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let too_large = || {
-        Failure::refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than limits.body ({cap} bytes)"),
-        )
-        .closing()
-    };
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > cap) {
-        return Err(too_large());
-    }
-    let mut body = body;
-    let mut first = Bytes::new();
-    let mut all: Option<BytesMut> = None;
-    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
-        let frame =
-            frame.map_err(|_| Failure::refused(StatusCode::BAD_REQUEST, "the body broke off").closing())?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + all.as_ref().map_or(0, BytesMut::len) + data.len() > cap {
-            return Err(too_large());
-        }
-        match &mut all {
-            None if first.is_empty() => first = data,
-            None => {
-                // Not the declared length at once: memory is given for bytes that came.
-                let mut joined =
-                    BytesMut::with_capacity(length.unwrap_or(0).min(1 << 20).max(first.len() + data.len()));
-                joined.extend_from_slice(&std::mem::take(&mut first));
-                joined.extend_from_slice(&data);
-                all = Some(joined);
-            }
-            Some(joined) => joined.extend_from_slice(&data),
-        }
-    }
-    Ok(all.map_or(first, BytesMut::freeze))
+/// The whole body, up to the cap; refused before it is read where its length says so.
+pub(super) async fn read(inlet: &Inlet, cap: usize) -> Result<Vec<u8>, Failure> {
+    inlet.read(cap).await.map_err(|TooLarge| {
+        let words = format!("the body is larger than limits.body ({cap} bytes)");
+        Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, words)
+    })
 }
 
 #[cfg(test)]

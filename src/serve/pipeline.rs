@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, Response, StatusCode};
 
 use super::gate::{Gate, Visit};
 use super::{intake, lists};
@@ -25,9 +24,8 @@ use crate::validate::{Call, Shape};
 pub(super) async fn run(
     gate: &Arc<Gate>,
     visit: &mut Visit,
-    request: Request<Incoming>,
+    parts: http::request::Parts,
 ) -> Result<Response<ReplyBody>, Failure> {
-    let (parts, body) = request.into_parts();
     if parts.method == Method::OPTIONS {
         return options(gate, visit, &parts);
     }
@@ -53,7 +51,8 @@ pub(super) async fn run(
         _ => return Err(Failure::internal("a management route passed identification")),
     };
     intake::media_type(&parts.headers, caller.key.is_some())?;
-    let bytes = intake::read(&parts.headers, body, gate.rules.limits.body).await?;
+    drop(parts);
+    let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
     let call = ollama::parse(proxied, &bytes, &gate.rules)?;
     drop(bytes);
     let target = gate.pool.route(&visit.state.clock, &call).await??;

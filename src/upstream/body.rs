@@ -1,23 +1,16 @@
 //! The body of an answer, read from the socket by whoever polls it.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::Client;
-use super::chunked::Chunked;
-
-const SCRATCH: usize = 64 << 10;
-
-thread_local! {
-    /// One buffer per thread: a silent stream holds none.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
+use crate::listen::chunked::{Broken, Chunked};
+use crate::listen::scratch;
 
 /// Where a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +33,12 @@ pub enum BodyError {
     /// The framing is not to be trusted.
     #[error("its body breaks HTTP: {0}")]
     Protocol(&'static str),
+}
+
+impl From<Broken> for BodyError {
+    fn from(_: Broken) -> Self {
+        Self::Protocol("the chunked coding is broken")
+    }
 }
 
 /// What a poll brought.
@@ -92,8 +91,7 @@ impl Body {
                 self.go_home();
                 return Poll::Ready(Ok(Piece::End));
             }
-            let read = BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
+            let read = scratch::with(|mut buffer| {
                 if let Some(stream) = &mut self.stream {
                     ready!(Pin::new(stream).poll_read(cx, &mut buffer)).map_err(BodyError::Io)?;
                 }

@@ -5,7 +5,6 @@
 //! differently (RFC 9112 section 6.3; trust.md group L): a hostile upstream gets a 502, never another caller's answer.
 
 mod body;
-mod chunked;
 mod head;
 mod pool;
 

@@ -1,68 +1,90 @@
-//! The chunked coding of an answer (RFC 9112 section 7.1), strict: no extensions, no spaces, no bare line feeds.
+//! The chunked coding (RFC 9112 section 7.1), strict: no extensions, no spaces, no bare line feeds.
+//!
+//! Requests and answers are read by this one decoder: what two readers could understand differently is refused on both sides.
 
-use super::body::BodyError;
+/// The coding is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
 
-const BROKEN: BodyError = BodyError::Protocol("the chunked coding is broken");
+const MAX_DIGITS: u8 = 15;
 const MAX_TRAILERS: u16 = 8192;
 
 /// Where in the coding the reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunked {
+pub enum Chunked {
+    /// Within the size of a chunk.
     Size {
+        /// So far.
         size: u64,
+        /// How many digits it has.
         digits: u8,
     },
+    /// Before the line feed behind a size.
     SizeLf {
+        /// Of the chunk.
         size: u64,
     },
+    /// Within a chunk.
     Data {
+        /// Bytes to come.
         left: u64,
     },
+    /// Before the CR behind a chunk.
     DataCr,
+    /// Before the line feed behind a chunk.
     DataLf,
     /// At the start of a trailer line, or of the empty line that ends the body.
     Trailer {
+        /// Bytes of trailers so far.
         total: u16,
     },
+    /// Within a trailer line.
     TrailerLine {
+        /// Bytes of trailers so far.
         total: u16,
     },
+    /// Before the line feed behind a trailer line.
     TrailerLf {
+        /// Bytes of trailers so far.
         total: u16,
     },
+    /// Before the last line feed.
     EndLf,
+    /// Behind it.
     Ended,
 }
 
 impl Chunked {
-    pub(super) const START: Self = Self::Size { size: 0, digits: 0 };
+    /// At the first size.
+    pub const START: Self = Self::Size { size: 0, digits: 0 };
 
     /// Decodes `input` into `out`; the bytes used, fewer than given only at the end of the body.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
-            if *self == Self::Ended {
-                break;
+            match *self {
+                Self::Ended => break,
+                Self::Data { left } => {
+                    let rest = input.get(at..).unwrap_or_default();
+                    let n = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    out.extend_from_slice(rest.get(..n).unwrap_or_default());
+                    at += n;
+                    let left = left - n as u64;
+                    *self = if left == 0 { Self::DataCr } else { Self::Data { left } };
+                }
+                _ => {
+                    *self = self.step(byte)?;
+                    at += 1;
+                }
             }
-            if let Self::Data { left } = *self {
-                let rest = input.get(at..).unwrap_or_default();
-                let n = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                out.extend_from_slice(rest.get(..n).unwrap_or_default());
-                at += n;
-                let left = left - n as u64;
-                *self = if left == 0 { Self::DataCr } else { Self::Data { left } };
-                continue;
-            }
-            *self = self.step(byte)?;
-            at += 1;
         }
         Ok(at)
     }
 
-    fn step(self, byte: u8) -> Result<Self, BodyError> {
+    fn step(self, byte: u8) -> Result<Self, Broken> {
         Ok(match (self, byte) {
-            (Self::Size { size, digits }, _) if byte.is_ascii_hexdigit() && digits < 15 => {
-                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+            (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < MAX_DIGITS => {
+                let digit = if byte.is_ascii_digit() { byte - b'0' } else { (byte | 0x20) - b'a' + 10 };
                 Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (Self::Size { size, digits: 1.. }, b'\r') => Self::SizeLf { size },
@@ -77,7 +99,7 @@ impl Chunked {
             (Self::Trailer { total } | Self::TrailerLine { total }, 0x20..) if total < MAX_TRAILERS => {
                 Self::TrailerLine { total: total + 1 }
             }
-            _ => return Err(BROKEN),
+            _ => return Err(Broken),
         })
     }
 }
@@ -86,7 +108,7 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    fn run(input: &[u8], n: usize) -> Result<(Vec<u8>, Chunked, usize), BodyError> {
+    fn run(input: &[u8], n: usize) -> Result<(Vec<u8>, Chunked, usize), Broken> {
         let (mut state, mut out, mut used) = (Chunked::START, Vec::new(), 0);
         for piece in input.chunks(n) {
             used += state.decode(piece, &mut out)?;
@@ -118,11 +140,15 @@ mod tests {
             b"5\r\nhello\n",
             b"FFFFFFFFFFFFFFFFF\r\n",
             b"5 \r\n",
+            b"0000000000000000000005\r\nhello\r\n",
+            b"G\r\n",
             b"0\r\nX: y\n\r\n",
             b"-1\r\n",
         ] {
             assert!(run(input, 1).is_err(), "{input:?}");
             assert!(run(input, 64).is_err(), "{input:?}");
         }
+        let endless = [b"0\r\n", "X: y\r\n".repeat(3000).as_bytes()].concat();
+        assert!(run(&endless, 1000).is_err(), "trailers without end");
     }
 }
