@@ -108,11 +108,9 @@ pub async fn open(
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Opened, Failure> {
-    // A whole answer is parsed in full: its cost is paid once, not once a line.
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err()
-        || std::str::from_utf8(&bytes).is_err()
-    {
-        return Err(Failure::bad_answer("a whole answer that is no JSON object"));
+    const BROKEN: &str = "a whole answer that is no JSON object";
+    if std::str::from_utf8(&bytes).is_err() {
+        return Err(Failure::bad_answer(BROKEN));
     }
     match answer::judge(&bytes) {
         Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default() }),
@@ -120,7 +118,7 @@ fn whole(bytes: Vec<u8>) -> Result<Opened, Failure> {
         Line::Error(text) => {
             Err(Failure::bad_answer(format!("an error in a whole answer: {}", crate::record::scrub(&text))))
         }
-        Line::Broken => Err(Failure::bad_answer("a whole answer that is no JSON object")),
+        Line::Broken => Err(Failure::bad_answer(BROKEN)),
     }
 }
 

@@ -6,14 +6,9 @@
 //! with a line and a column; of the content they show the name of a duplicate key alone.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, Serializer};
-
-use super::{ValidateError, shown};
+use super::{ValidateError, lexer, shown};
 
 /// Objects and lists inside one another, the outermost counted.
 pub const MAX_DEPTH: u8 = 32;
@@ -72,13 +67,13 @@ pub fn parse(body: &[u8]) -> Result<Vec<(Cow<'_, str>, Json<'_>)>, ValidateError
     }
     let text = std::str::from_utf8(body)
         .map_err(|fault| invalid(&format!("no UTF-8 after byte {}", fault.valid_up_to())))?;
-    let left = Cell::new(MAX_VALUES);
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Guard { depth: MAX_DEPTH, left: &left }.deserialize(&mut reader).map_err(|e| refusal(&e))?;
-    reader.end().map_err(|e| refusal(&e))?;
-    match value {
-        Json::Obj(entries) => Ok(entries),
-        other => Err(ValidateError::Json(format!("the body must be a JSON object, not {}", other.kind()))),
+    let mut reader = Reader { text, bytes: body, at: 0, left: MAX_VALUES };
+    match reader.document() {
+        Ok(Json::Obj(entries)) => Ok(entries),
+        Ok(other) => {
+            Err(ValidateError::Json(format!("the body must be a JSON object, not {}", other.kind())))
+        }
+        Err(fault) => Err(reader.refusal(fault)),
     }
 }
 
@@ -86,167 +81,229 @@ fn invalid(why: &str) -> ValidateError {
     ValidateError::Json(format!("the body is not valid JSON: {why}"))
 }
 
-fn refusal(error: &serde_json::Error) -> ValidateError {
-    // A "data" error is one of the guard's own; the rest are serde_json's fixed words.
-    if error.is_data() { ValidateError::Json(error.to_string()) } else { invalid(&error.to_string()) }
+/// Why the reader stopped; where is its position.
+#[derive(Debug)]
+enum Fault {
+    /// No JSON.
+    Syntax(&'static str),
+    /// JSON, and refused.
+    Policy(Box<str>),
 }
 
-/// Reads one value, at most `depth` levels of containers deep.
-#[derive(Clone, Copy)]
-struct Guard<'g> {
-    depth: u8,
-    left: &'g Cell<u32>,
+/// Reads one document from its start to its end.
+struct Reader<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    /// Values that may still come.
+    left: u32,
 }
 
-impl Guard<'_> {
-    fn deeper<E: Error>(self) -> Result<Self, E> {
-        let depth = self
-            .depth
+impl<'a> Reader<'a> {
+    fn document(&mut self) -> Result<Json<'a>, Fault> {
+        self.blank();
+        let value = self.value(MAX_DEPTH)?;
+        self.blank();
+        if self.at == self.bytes.len() { Ok(value) } else { Err(Fault::Syntax("bytes behind its end")) }
+    }
+
+    fn blank(&mut self) {
+        self.at = lexer::blank(self.bytes, self.at);
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Goes past this byte, if it is the next.
+    fn skip(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn value(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(policy(format!("the JSON holds more than {MAX_VALUES} values")));
+        };
+        self.left = left;
+        match self.peek() {
+            Some(b'"') => self.string().map(Json::Str),
+            Some(b'{') => self.inside(depth).and_then(|depth| self.object(depth)),
+            Some(b'[') => self.inside(depth).and_then(|depth| self.list(depth)),
+            Some(b't') => self.word(b"true", Json::Bool(true)),
+            Some(b'f') => self.word(b"false", Json::Bool(false)),
+            Some(b'n') => self.word(b"null", Json::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(_) => Err(Fault::Syntax("expected a value")),
+            None => Err(CUT),
+        }
+    }
+
+    /// Enters a container.
+    fn inside(&mut self, depth: u8) -> Result<u8, Fault> {
+        let depth = depth
             .checked_sub(1)
-            .ok_or_else(|| E::custom(format_args!("the JSON is nested more than {MAX_DEPTH} levels deep")))?;
-        Ok(Self { depth, ..self })
+            .ok_or_else(|| policy(format!("the JSON is nested more than {MAX_DEPTH} levels deep")))?;
+        self.at += 1;
+        self.blank();
+        Ok(depth)
     }
 
-    fn count<E: Error>(self) -> Result<(), E> {
-        let left = self.left.get().checked_sub(1);
-        self.left.set(
-            left.ok_or_else(|| E::custom(format_args!("the JSON holds more than {MAX_VALUES} values")))?,
-        );
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Guard<'_> {
-    type Value = Json<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Guard<'_> {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+    fn word(&mut self, word: &'static [u8], value: Json<'a>) -> Result<Json<'a>, Fault> {
+        self.at = lexer::literal(self.bytes, self.at, word).ok_or(Fault::Syntax("expected a value"))?;
+        Ok(value)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Null)
+    fn number(&mut self) -> Result<Json<'a>, Fault> {
+        let (end, whole) = lexer::number(self.bytes, self.at).ok_or(Fault::Syntax("an odd number"))?;
+        let digits = self.text.get(self.at..end).unwrap_or_default();
+        let value = match (whole, digits) {
+            // Minus nought is no integer.
+            (true, "-0") | (false, _) => None,
+            (true, _) => digits.parse().map(Json::Int).or_else(|_| digits.parse().map(Json::UInt)).ok(),
+        };
+        let float = || digits.parse().ok().filter(|number: &f64| number.is_finite()).map(Json::Float);
+        let value = value.or_else(float).ok_or(Fault::Syntax("a number out of range"))?;
+        self.at = end;
+        Ok(value)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Bool(value))
+    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+        let from = self.at + 1;
+        let Some((end, escaped)) = lexer::string(self.bytes, from) else {
+            self.at = lexer::special(self.bytes, from);
+            return Err(if self.peek().is_none() { CUT } else { Fault::Syntax("an odd string") });
+        };
+        let raw = self.text.get(from..end).unwrap_or_default();
+        self.at = end + 1;
+        if !escaped {
+            return Ok(Cow::Borrowed(raw));
+        }
+        unescape(raw).map(Cow::Owned).ok_or(Fault::Syntax("half a surrogate pair in a string"))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Int(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-        self.count().map(|()| i64::try_from(value).map_or(Json::UInt(value), Json::Int))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Float(value))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Str(Cow::Borrowed(value)))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        self.count().map(|()| Json::Str(Cow::Owned(value.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        self.count()?;
-        let inner = self.deeper()?;
+    fn list(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(inner)? {
-            items.push(item);
+        if self.skip(b']') {
+            return Ok(Json::Arr(items));
         }
-        Ok(Json::Arr(items))
+        loop {
+            items.push(self.value(depth)?);
+            self.blank();
+            if self.skip(b']') {
+                return Ok(Json::Arr(items));
+            }
+            if !self.skip(b',') {
+                return Err(self.expected("expected a comma or the end of a list"));
+            }
+            self.blank();
+        }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        self.count()?;
-        let inner = self.deeper()?;
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key_seed(Key)? {
+    fn object(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
+        let mut entries: Vec<(Cow<'a, str>, Json<'a>)> = Vec::new();
+        let mut seen = HashSet::new();
+        if self.skip(b'}') {
+            return Ok(Json::Obj(entries));
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.expected("expected a key"));
+            }
+            let key_at = self.at;
+            let key = self.string()?;
             if entries.len() == MAX_KEYS {
-                return Err(A::Error::custom(format_args!("an object has more than {MAX_KEYS} keys")));
+                return Err(policy(format!("an object has more than {MAX_KEYS} keys")));
             }
-            entries.push((key, map.next_value_seed(inner)?));
-        }
-        match duplicate(&entries) {
-            Some(key) => Err(A::Error::custom(format_args!("duplicate key {}", shown(key)))),
-            None => Ok(Json::Obj(entries)),
-        }
-    }
-}
-
-/// A key that stands twice in an object.
-fn duplicate<'e>(entries: &'e Entries<'_>) -> Option<&'e str> {
-    let mut keys = entries.iter().map(|(key, _)| key.as_ref());
-    if entries.len() > FEW_KEYS {
-        let mut seen = HashSet::with_capacity(entries.len());
-        return keys.find(|key| !seen.insert(*key));
-    }
-    let mut before = 0..;
-    keys.find(|key| entries.iter().take(before.next().unwrap_or_default()).any(|(other, _)| other == key))
-}
-
-/// Reads a key.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(value.to_owned()))
-    }
-}
-
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => serializer.serialize_unit(),
-            Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Int(value) => serializer.serialize_i64(*value),
-            Self::UInt(value) => serializer.serialize_u64(*value),
-            Self::Float(value) => serializer.serialize_f64(*value),
-            Self::Str(value) => serializer.serialize_str(value),
-            Self::Arr(items) => serializer.collect_seq(items),
-            Self::Obj(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                for (key, value) in entries {
-                    map.serialize_entry(key.as_ref(), value)?;
-                }
-                map.end()
+            if is_duplicate(&key, &entries, &mut seen) {
+                self.at = key_at;
+                return Err(policy(format!("duplicate key {}", shown(&key))));
             }
+            self.blank();
+            if !self.skip(b':') {
+                return Err(self.expected("expected a colon"));
+            }
+            self.blank();
+            entries.push((key, self.value(depth)?));
+            self.blank();
+            if self.skip(b'}') {
+                return Ok(Json::Obj(entries));
+            }
+            if !self.skip(b',') {
+                return Err(self.expected("expected a comma or the end of an object"));
+            }
+            self.blank();
         }
     }
+
+    fn expected(&self, what: &'static str) -> Fault {
+        if self.peek().is_none() { CUT } else { Fault::Syntax(what) }
+    }
+
+    /// The fault with its line and column, from 1: nothing of the content.
+    fn refusal(&self, fault: Fault) -> ValidateError {
+        let before = self.bytes.get(..self.at.min(self.bytes.len())).unwrap_or_default();
+        let line = memchr::memchr_iter(b'\n', before).count() + 1;
+        let column = before.len() - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1) + 1;
+        match fault {
+            Fault::Syntax(what) => invalid(&format!("{what} at line {line} column {column}")),
+            Fault::Policy(what) => ValidateError::Json(format!("{what} at line {line} column {column}")),
+        }
+    }
+}
+
+const CUT: Fault = Fault::Syntax("it ends too early");
+
+fn policy(words: String) -> Fault {
+    Fault::Policy(words.into())
+}
+
+/// Does the key stand in the object already? `seen` serves objects with many keys.
+fn is_duplicate<'a>(key: &Cow<'a, str>, entries: &Entries<'a>, seen: &mut HashSet<Cow<'a, str>>) -> bool {
+    if entries.len() < FEW_KEYS {
+        return entries.iter().any(|(other, _)| other == key);
+    }
+    if seen.is_empty() {
+        seen.extend(entries.iter().map(|(key, _)| key.clone()));
+    }
+    !seen.insert(key.clone())
+}
+
+/// The text of a string whose escapes the lexer has seen; `None` where a surrogate stands alone.
+fn unescape(raw: &str) -> Option<String> {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let mut chars = escape.chars();
+        match chars.next()? {
+            'b' => text.push('\u{8}'),
+            'f' => text.push('\u{c}'),
+            'n' => text.push('\n'),
+            'r' => text.push('\r'),
+            't' => text.push('\t'),
+            'u' => {
+                let unit = |at: usize| u16::from_str_radix(escape.get(at..at + 4)?, 16).ok();
+                let first = unit(1)?;
+                let pair = (0xd800..0xdc00).contains(&first) && escape.get(5..7) == Some("\\u");
+                let units = if pair { vec![first, unit(7)?] } else { vec![first] };
+                text.push_str(&String::from_utf16(&units).ok()?);
+                rest = escape.get(if pair { 11 } else { 5 }..)?;
+                continue;
+            }
+            // The quote, the backslash and the slash stand for themselves.
+            other => text.push(other),
+        }
+        rest = chars.as_str();
+    }
+    text.push_str(rest);
+    Some(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::writer::Emit as _;
     use super::*;
 
     fn refused(body: impl AsRef<[u8]>) -> String {
@@ -276,7 +333,7 @@ mod tests {
     #[test]
     fn keys_that_stand_twice_are_refused_at_every_depth() {
         let (key, other) = (r#"{"model":"a","model":"b"}"#, r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#);
-        assert_eq!(refused(key), "duplicate key \"model\" at line 1 column 25");
+        assert_eq!(refused(key), "duplicate key \"model\" at line 1 column 14");
         assert!(refused(other).starts_with("duplicate key \"c\""));
         let many = |last: &str| {
             let keys: Vec<_> = (0..40).map(|n| format!("\"k{n}\":0")).collect();
@@ -357,11 +414,70 @@ mod tests {
         assert!(refused(format!("{{\"a\":{}}}", "9".repeat(1_000_000))).contains("out of range"));
     }
 
+    fn written(tree: &Json<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        tree.emit(&mut out);
+        out
+    }
+
+    /// As serde_json reads it: the numbers, the escapes, and what is refused.
+    fn full(body: &[u8]) -> Option<serde_json::Value> {
+        serde_json::from_slice(body).ok().filter(serde_json::Value::is_object)
+    }
+
+    /// serde_json's floats may be off by a bit; ours are exact.
+    fn alike(own: &serde_json::Value, full: &serde_json::Value) -> bool {
+        use serde_json::Value::{Array, Number, Object};
+        match (own, full) {
+            (Number(a), Number(b)) if a.is_f64() => {
+                let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+                (a - b).abs() <= a.abs() * 1e-14
+            }
+            (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+            (Object(a), Object(b)) => {
+                a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| alike(a, b)))
+            }
+            _ => own == full,
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_full_parser_on_every_damaged_body() {
+        let bodies = [
+            r#"{"a":"say \"x\" \\ \u00e9 \ud83d\ude00","b":[1,-2.5e+3,0,-0.1E9,[],{}],"c":{"d":null,"e":true,"f":false}}"#,
+            " {\n\t\"n\" : [ 9223372036854775807 , 9223372036854775808, -9223372036854775809 , -0 , 1e22 ] } ",
+        ];
+        for body in bodies {
+            for at in 0..body.len() {
+                for byte in *b",:{}[]\"x1 0.-e\\u\n\x1f\x7f\xc3d8" {
+                    let (before, rest) = body.as_bytes().split_at(at);
+                    for damaged in
+                        [[before, &[byte], rest].concat(), [before, &[byte], &rest[1..]].concat(), [before, &rest[1..]].concat()]
+                    {
+                        let shown = String::from_utf8_lossy(&damaged);
+                        match (parse(&damaged), full(&damaged)) {
+                            (Ok(entries), Some(value)) => {
+                                let own = full(&written(&Json::Obj(entries))).unwrap();
+                                assert!(alike(&own, &value), "{own} and {value}: {shown}");
+                            }
+                            (Err(error), Some(_)) => {
+                                assert!(error.to_string().starts_with("duplicate key"), "{error}: {shown}");
+                            }
+                            (Ok(_), None) => panic!("passed: {shown}"),
+                            (Err(_), None) => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_tree_is_written_as_it_was_read() {
         let body = r#"{"a":[1,-2,1.5,1e300,{"b":null,"c":"\u0000\"\\é\ud83d\ude00"}],"d":true}"#;
         let tree = Json::Obj(parse(body.as_bytes()).unwrap());
-        let again = serde_json::to_vec(&tree).unwrap();
+        let again = written(&tree);
+        assert_eq!(full(&again), full(body.as_bytes()));
         assert_eq!(Json::Obj(parse(&again).unwrap()), tree);
     }
 }

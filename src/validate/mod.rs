@@ -7,6 +7,7 @@
 
 pub mod bounds;
 pub mod json;
+pub(crate) mod lexer;
 pub mod model;
 pub mod object;
 pub mod writer;

@@ -2,7 +2,106 @@
 //!
 //! Takes values that were judged; promises that commas, quotes and escapes are right. Keys are constants of ours.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use super::json::Json;
+use super::lexer;
+
+/// What can stand as a value.
+pub trait Emit {
+    /// Appends it as JSON.
+    fn emit(&self, out: &mut Vec<u8>);
+}
+
+impl Emit for str {
+    fn emit(&self, out: &mut Vec<u8>) {
+        let bytes = self.as_bytes();
+        if lexer::special(bytes, 0) == bytes.len() {
+            out.reserve(bytes.len() + 2);
+            out.push(b'"');
+            out.extend_from_slice(bytes);
+            out.push(b'"');
+        } else {
+            by_serde(self, out);
+        }
+    }
+}
+
+impl Emit for Cow<'_, str> {
+    fn emit(&self, out: &mut Vec<u8>) {
+        self.as_ref().emit(out);
+    }
+}
+
+impl Emit for bool {
+    fn emit(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if *self { b"true" } else { b"false" });
+    }
+}
+
+impl Emit for i64 {
+    fn emit(&self, out: &mut Vec<u8>) {
+        by_serde(self, out);
+    }
+}
+
+impl Emit for u64 {
+    fn emit(&self, out: &mut Vec<u8>) {
+        by_serde(self, out);
+    }
+}
+
+impl Emit for u32 {
+    fn emit(&self, out: &mut Vec<u8>) {
+        by_serde(self, out);
+    }
+}
+
+impl<T: Emit + ?Sized> Emit for &T {
+    fn emit(&self, out: &mut Vec<u8>) {
+        (**self).emit(out);
+    }
+}
+
+impl Emit for Json<'_> {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(value) => value.emit(out),
+            Self::Int(value) => value.emit(out),
+            Self::UInt(value) => value.emit(out),
+            Self::Float(value) => by_serde(value, out),
+            Self::Str(text) => text.emit(out),
+            Self::Arr(items) => {
+                out.push(b'[');
+                for (n, item) in items.iter().enumerate() {
+                    if n > 0 {
+                        out.push(b',');
+                    }
+                    item.emit(out);
+                }
+                out.push(b']');
+            }
+            Self::Obj(entries) => {
+                out.push(b'{');
+                for (n, (key, value)) in entries.iter().enumerate() {
+                    if n > 0 {
+                        out.push(b',');
+                    }
+                    key.emit(out);
+                    out.push(b':');
+                    value.emit(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+fn by_serde<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "memory takes every byte, and text and finite numbers are always JSON");
+}
 
 /// A JSON document on its way.
 #[derive(Debug)]
@@ -58,12 +157,8 @@ impl Body {
     }
 
     /// A value: text, number, boolean or a whole tree.
-    pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
-        let written = serde_json::to_writer(&mut self.0, value);
-        debug_assert!(
-            written.is_ok(),
-            "memory takes every byte, and only keys that are no strings could fail"
-        );
+    pub fn value<T: Emit + ?Sized>(&mut self, value: &T) {
+        value.emit(&mut self.0);
     }
 
     /// A string of which is known that it needs no escapes.
@@ -74,7 +169,7 @@ impl Body {
     }
 
     /// A member with its value.
-    pub fn member<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+    pub fn member<T: Emit + ?Sized>(&mut self, name: &'static str, value: &T) {
         self.key(name);
         self.value(value);
     }
@@ -96,9 +191,9 @@ mod tests {
         body.member("a", "x\"\\\n{");
         body.key("b");
         body.open(b'[');
-        for n in 0..2 {
+        for n in 0..2_i32 {
             body.item();
-            body.value(&n);
+            body.value(&i64::from(n));
         }
         body.close(b']');
         body.key("c");

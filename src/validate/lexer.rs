@@ -1,0 +1,214 @@
+//! JSON's tokens (RFC 8259), found without copying: shared by the guard of requests and by the look at answers.
+//!
+//! Every function takes the whole text and a position in it, and returns the position behind what it found; `None` where there is
+//! no such thing.
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// Most strings end within this; behind it, strides are longer.
+const NEAR: usize = 64;
+
+/// Behind white space.
+pub(crate) fn blank(text: &[u8], mut at: usize) -> usize {
+    while matches!(text.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        at += 1;
+    }
+    at
+}
+
+/// At the closing quote of the string whose opening quote is just before `at`, and whether the string holds escapes. Control
+/// bytes and escapes that JSON does not know are refused; surrogates are not paired here.
+pub(crate) fn string(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
+    let mut escaped = false;
+    loop {
+        at = special(text, at);
+        match text.get(at)? {
+            b'"' => return Some((at, escaped)),
+            b'\\' => {
+                escaped = true;
+                at += match text.get(at + 1)? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                    b'u' if text.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                    _ => return None,
+                };
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Behind a number, and whether it has neither fraction nor exponent.
+pub(crate) fn number(text: &[u8], from: usize) -> Option<(usize, bool)> {
+    let digits = |mut at: usize| {
+        let from = at;
+        while matches!(text.get(at), Some(b'0'..=b'9')) {
+            at += 1;
+        }
+        (at > from).then_some(at)
+    };
+    let first = from + usize::from(text.get(from) == Some(&b'-'));
+    let mut at = digits(first)?;
+    if text.get(first) == Some(&b'0') && at > first + 1 {
+        return None;
+    }
+    let whole = at;
+    if text.get(at) == Some(&b'.') {
+        at = digits(at + 1)?;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        at = digits(at + 1 + usize::from(matches!(text.get(at + 1), Some(b'+' | b'-'))))?;
+    }
+    Some((at, at == whole))
+}
+
+/// Behind `true`, `false` or `null`.
+pub(crate) fn literal(text: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    text.get(at..at + word.len()).filter(|found| *found == word).map(|_| at + word.len())
+}
+
+/// Behind any value with at most so many levels of containers.
+pub(crate) fn value(text: &[u8], at: usize, depth: u8) -> Option<usize> {
+    match text.get(at)? {
+        b'"' => string(text, at + 1).map(|(end, _)| end + 1),
+        b't' => literal(text, at, b"true"),
+        b'f' => literal(text, at, b"false"),
+        b'n' => literal(text, at, b"null"),
+        b'[' => list(text, at, depth.checked_sub(1)?),
+        b'{' => object(text, at, depth.checked_sub(1)?, |_, _| {}),
+        _ => number(text, at).map(|(end, _)| end),
+    }
+}
+
+fn list(text: &[u8], at: usize, depth: u8) -> Option<usize> {
+    let mut at = blank(text, at + 1);
+    if text.get(at) == Some(&b']') {
+        return Some(at + 1);
+    }
+    loop {
+        at = blank(text, value(text, at, depth)?);
+        match text.get(at)? {
+            b',' => at = blank(text, at + 1),
+            b']' => return Some(at + 1),
+            _ => return None,
+        }
+    }
+}
+
+/// Behind the object that opens at `at`; `see` gets the key (`None` where it is written with escapes) and the raw value of each
+/// of its members.
+pub(crate) fn object<'t>(
+    text: &'t [u8],
+    at: usize,
+    depth: u8,
+    mut see: impl FnMut(Option<&'t [u8]>, &'t [u8]),
+) -> Option<usize> {
+    let mut at = blank(text, at + 1);
+    if text.get(at) == Some(&b'}') {
+        return Some(at + 1);
+    }
+    loop {
+        if text.get(at) != Some(&b'"') {
+            return None;
+        }
+        let (key_end, escaped) = string(text, at + 1)?;
+        let key = text.get(at + 1..key_end).filter(|_| !escaped);
+        at = blank(text, key_end + 1);
+        if text.get(at) != Some(&b':') {
+            return None;
+        }
+        at = blank(text, at + 1);
+        let end = value(text, at, depth)?;
+        see(key, text.get(at..end)?);
+        at = blank(text, end);
+        match text.get(at)? {
+            b',' => at = blank(text, at + 1),
+            b'}' => return Some(at + 1),
+            _ => return None,
+        }
+    }
+}
+
+/// Where the plain part of a string ends: at a quote, a backslash, a control byte, or with the text.
+pub(crate) fn special(text: &[u8], from: usize) -> usize {
+    let (at, found) = by_words(text, from, from.saturating_add(NEAR));
+    if found {
+        return at;
+    }
+    let rest = text.get(at..).unwrap_or_default();
+    // Without an early exit inside a chunk the compiler compares many bytes at once: images have megabytes.
+    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &b| any | is_special(b));
+    let at = at + 32 * rest.chunks_exact(32).take_while(plain).count();
+    by_words(text, at, usize::MAX).0
+}
+
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+/// Eight bytes at a time, up to about `until`: where the first special byte stands, or how far it came without one.
+fn by_words(text: &[u8], from: usize, until: usize) -> (usize, bool) {
+    let mut at = from;
+    while at < until {
+        let Some(word) = text.get(at..at + 8).and_then(|word| <[u8; 8]>::try_from(word).ok()) else {
+            let tail = text.get(at..).unwrap_or_default();
+            let n = tail.iter().position(|&b| is_special(b));
+            return (n.map_or(text.len(), |n| at + n), true);
+        };
+        // The high bit of a byte is set where it is below 0x20, or becomes zero. A borrow can mark a byte above a marked one,
+        // never one below, and the lowest is the one that counts.
+        let word = u64::from_le_bytes(word);
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let marked = (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))) & (ONES * 0x80);
+        if marked != 0 {
+            return (at + (marked.trailing_zeros() / 8) as usize, true);
+        }
+        at += 8;
+    }
+    (at, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_special_byte_is_found_wherever_it_stands() {
+        for length in 0..300 {
+            let plain: Vec<u8> = (0..length).map(|n| [b'a', 0x7f, 0x80, 0xff, b'!', b'#', b' '][n % 7]).collect();
+            assert_eq!(special(&plain, 0), length);
+            for at in 0..length {
+                let mut text = plain.clone();
+                text[at] = [b'"', b'\\', 0, 0x1f][at % 4];
+                assert_eq!(special(&text, 0), at, "of {length}");
+                assert_eq!(special(&text, at / 2), at);
+                assert_eq!(special(&text, at + 1), length);
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_full_parser_on_every_damaged_text() {
+        let texts = [
+            r#"{"a":"say \"x\" \\ \u00e9","b":[1,-2.5e+3,0,-0.1E9,[],{}],"c":{"d":null,"e":true,"f":false}}"#,
+            r#" [ 10 , "a" , { "b" : [ ] } ] "#,
+            "\"0123456789012345678901234567890123456789\\n01234567890123456789012345678901234567890123456789\"",
+        ];
+        for text in texts {
+            for at in 0..text.len() {
+                for byte in *b",:{}[]\"x1 0.-e\\u\n\x1f\x7f" {
+                    let inserted = [&text.as_bytes()[..at], &[byte], &text.as_bytes()[at..]].concat();
+                    let replaced = [&text.as_bytes()[..at], &[byte], &text.as_bytes()[at + 1..]].concat();
+                    let removed = [&text.as_bytes()[..at], &text.as_bytes()[at + 1..]].concat();
+                    for damaged in [inserted, replaced, removed] {
+                        let full = serde_json::from_slice::<serde::de::IgnoredAny>(&damaged).is_ok();
+                        let end = value(&damaged, blank(&damaged, 0), 64);
+                        let own = end.is_some_and(|end| blank(&damaged, end) == damaged.len());
+                        assert_eq!(own, full, "{}", String::from_utf8_lossy(&damaged));
+                    }
+                }
+            }
+        }
+        let deep = |n: usize| [vec![b'['; n], vec![b']'; n]].concat();
+        assert!(value(&deep(64), 0, 64).is_some() && value(&deep(65), 0, 64).is_none());
+    }
+}
