@@ -72,7 +72,7 @@ impl Scopes {
 }
 
 /// A canonical model name: `alpha:latest`, `team/alpha:v2`, `host/team/alpha:v2`; lower case, never a default part.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ModelName(pub Arc<str>);
 
 impl fmt::Display for ModelName {

@@ -9,6 +9,7 @@ mod late;
 mod lines;
 mod relay;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
@@ -19,7 +20,7 @@ use crate::queue::{Slots, Turn};
 use crate::record::Tokens;
 use crate::respond::Failure;
 use crate::route::Target;
-use crate::upstream::{self, Outgoing, Piece};
+use crate::upstream::{self, MediaType, Outgoing, Piece};
 use crate::validate::Call;
 
 pub use body::{Held, ReplyBody};
@@ -96,10 +97,10 @@ pub async fn open(
         let body = read_whole(&mut answer.body, &clock, by, MAX_ERROR).await.unwrap_or_default();
         return Err(Failure::from_fault(answer::fault(status, &body, &call.model)));
     }
-    match answer.head.media_type.as_str() {
-        "application/x-ndjson" if call.stream => Ok(Opened::Stream { body: answer.body, turn, total_by }),
+    match answer.head.media_type {
+        MediaType::Ndjson if call.stream => Ok(Opened::Stream { body: answer.body, turn, total_by }),
         // Loading and unloading answer with one object even on a stream.
-        "application/json" => {
+        MediaType::Json => {
             let bytes = read_whole(&mut answer.body, &clock, by, rules.max_answer).await?;
             whole(bytes)
         }
@@ -141,7 +142,7 @@ async fn read_whole(
             }
         }
     });
-    match clock::until(clock, by, reading).await {
+    match clock::until(clock, by, pin!(reading)).await {
         None => Err(upstream::UpstreamError::FirstByteTimeout.into()),
         Some(Err(failure)) => Err(failure),
         Some(Ok(())) => Ok(bytes),

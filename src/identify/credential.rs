@@ -1,7 +1,8 @@
 //! The credential of a request: the only function that reads these headers.
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What was presented.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Credential<'h> {
 /// `Authorization: Bearer`, or `x-api-key` as Anthropic's clients send it (RFC 6750 section 2.1; the scheme's case does not
 /// matter). Both and different is an error, and so is a scheme that we do not speak.
 pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
-    let bearer = match only(headers, AUTHORIZATION.as_str())? {
+    let bearer = match only(headers, &AUTHORIZATION)? {
         None => None,
         Some(value) => match value.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -30,7 +31,7 @@ pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
             _ => Some(""),
         },
     };
-    let plain = only(headers, "x-api-key")?.map(|key| key.trim_matches(' '));
+    let plain = only(headers, &API_KEY)?.map(|key| key.trim_matches(' '));
     match (bearer.filter(|key| !key.is_empty()), plain.filter(|key| !key.is_empty())) {
         (Some(a), Some(b)) if a != b => Err("Authorization and x-api-key differ"),
         (Some(key), _) | (None, Some(key)) => Ok(Credential::Key(key)),
@@ -38,7 +39,7 @@ pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
     }
 }
 
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, &'static str> {
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, &'static str> {
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Ok(None) };
     if values.next().is_some() {

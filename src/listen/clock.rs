@@ -4,6 +4,7 @@
 //! measured. Whatever waits on a connection (a head, the queue, the upstream, a heartbeat) asks its [`Clock`] whether a
 //! moment has passed; the clock remembers the earliest moment asked about and wakes the connection's task then.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
@@ -82,15 +83,18 @@ impl Clock {
     }
 }
 
-/// Waits for `work` until `at`; `None` when the moment came first. Must run in the clock's own task.
-pub async fn until<F: Future>(clock: &Clock, at: Millis, work: F) -> Option<F::Output> {
-    let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+/// Waits for `work` until `at`; `None` when the moment came first. Must run in the clock's own task. Takes the work pinned, so
+/// that it is not moved once more.
+pub fn until<'w, F: Future + ?Sized>(
+    clock: &'w Clock,
+    at: Millis,
+    mut work: Pin<&'w mut F>,
+) -> impl Future<Output = Option<F::Output>> + use<'w, F> {
+    std::future::poll_fn(move |cx| match work.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending if clock.passed(at) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
-    .await
 }
 
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@
 //! by the one who leaves, so fair turns per key change this file alone.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -90,7 +91,7 @@ impl Slots {
             waiting.ticket.waker.register(cx.waker());
             if waiting.ticket.granted.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
         });
-        match clock::until(clock, by, granted).await {
+        match clock::until(clock, by, pin!(granted)).await {
             Some(()) => Ok(waiting.accept()),
             None => Err(QueueError::Late(self.wait.unwrap_or_default())),
         }
@@ -151,7 +152,6 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
     use crate::listen::clock::Sweeper;
-    use std::pin::pin;
     use std::task::{Context, Waker};
 
     fn slots(n: usize, length: usize) -> (Arc<Slots>, Arc<Clock>) {

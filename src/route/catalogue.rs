@@ -1,6 +1,6 @@
 //! What the upstream has, by its `/api/tags`, replaced whole.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,7 @@ pub(super) struct Model {
 /// The list.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    list: ArcSwapOption<HashMap<ModelName, Model>>,
+    list: ArcSwapOption<BTreeMap<ModelName, Model>>,
     heard: AtomicU64,
     asked: AtomicU64,
 }
@@ -45,14 +45,19 @@ struct Tag {
 }
 
 impl Catalogue {
-    pub(super) fn get(&self) -> Option<Arc<HashMap<ModelName, Model>>> {
+    pub(super) fn get(&self) -> Option<Arc<BTreeMap<ModelName, Model>>> {
         self.list.load_full()
+    }
+
+    /// Has it this model? `None`: no, or nothing was heard yet.
+    pub(super) fn find(&self, model: &ModelName) -> Option<Model> {
+        self.list.load().as_ref()?.get(model).copied()
     }
 
     /// Reads the body of `/api/tags`; `None` when it is none.
     pub(super) fn set(&self, body: &[u8], now: Millis) -> Option<()> {
         let tags: Tags = serde_json::from_slice(body).ok()?;
-        let mut list = HashMap::new();
+        let mut list = BTreeMap::new();
         for tag in tags.models.unwrap_or_default() {
             let cloud =
                 tag.remote_host.is_some_and(|host| !host.is_empty()) || model::is_cloud_name(&tag.name);

@@ -63,19 +63,16 @@ impl Pool {
         call: &Call,
     ) -> Result<Result<Target, RouteError>, UpstreamError> {
         let now = clock.now();
-        let mut list = self.catalogue.get();
-        let known = list.as_ref().is_some_and(|list| list.get(&call.model).is_some());
-        if known {
+        let mut found = self.catalogue.find(&call.model);
+        if found.is_some() {
             self.refresh_behind(now);
-        } else if list.is_none() || self.catalogue.may_ask_again(now) {
+        } else if self.catalogue.get().is_none() || self.catalogue.may_ask_again(now) {
             self.catalogue.asked(now);
-            match Box::pin(self.fetch(clock)).await {
-                Ok(()) => list = self.catalogue.get(),
-                // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
-                Err(error) => return Err(error),
-            }
+            // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
+            Box::pin(self.fetch(clock)).await?;
+            found = self.catalogue.find(&call.model);
         }
-        Ok(match list.as_ref().and_then(|list| list.get(&call.model)) {
+        Ok(match found {
             None => Err(RouteError::UnknownModel(call.model.clone())),
             Some(model) if model.cloud && !self.cloud_models => {
                 Err(RouteError::CloudModel(call.model.clone()))
@@ -96,7 +93,7 @@ impl Pool {
     /// A model that the upstream has, if it has any: the first by name.
     pub fn any_model(&self) -> Option<ModelName> {
         let list = self.catalogue.get()?;
-        list.keys().min_by(|a, b| a.0.cmp(&b.0)).cloned()
+        list.keys().next().cloned()
     }
 
     /// Asks the upstream for its models.
@@ -139,7 +136,7 @@ impl Pool {
                 }
             }
         });
-        clock::until(clock, by, reading).await.ok_or(UpstreamError::FirstByteTimeout)??;
+        clock::until(clock, by, std::pin::pin!(reading)).await.ok_or(UpstreamError::FirstByteTimeout)??;
         Ok((answer.head.status, body))
     }
 

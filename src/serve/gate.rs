@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use http::request::Parts;
 
 use super::pages::Pages;
@@ -54,16 +54,29 @@ pub(super) struct Visit {
     pub(super) record: Option<Record>,
     /// Taken by the answer.
     pub(super) in_flight: Option<InFlight>,
+    /// The request's, emptied: taken by the answer, whose hyper keeps it for the next request. So none is ever made anew.
+    pub(super) headers: HeaderMap,
 }
 
 impl Visit {
     /// A whole answer.
     pub(super) fn whole(&mut self, bytes: impl Into<Bytes>, permit: Option<Permit>) -> Response<ReplyBody> {
         let bytes = bytes.into();
-        let mut response = Response::new(ReplyBody::Whole { bytes, held: self.held(permit) });
-        // Room for what every answer carries, at once.
-        response.headers_mut().reserve(12);
+        let held = self.held(permit);
+        self.answer(ReplyBody::Whole { bytes, held })
+    }
+
+    /// An answer with this body.
+    pub(super) fn answer(&mut self, body: ReplyBody) -> Response<ReplyBody> {
+        let mut response = Response::new(body);
+        *response.headers_mut() = std::mem::take(&mut self.headers);
         response
+    }
+
+    /// Nobody reads the request's head any more.
+    pub(super) fn keep(&mut self, mut headers: HeaderMap) {
+        headers.clear();
+        self.headers = headers;
     }
 
     pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {
@@ -119,9 +132,9 @@ impl Handler for Gate {
         let is_head = head.method == http::Method::HEAD;
         let in_flight = Some(InFlight::new(Arc::clone(&state)));
         let clock = Arc::clone(&state.clock);
-        let mut visit = Visit { state, peer, record: Some(record), in_flight };
+        let mut visit = Visit { state, peer, record: Some(record), in_flight, headers: HeaderMap::new() };
         let origin = cors::allowed(&self.origins, &head.headers).cloned();
-        let result = caught(&clock, pipeline::run(&self, &mut visit, head)).await;
+        let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, head))).await;
         let mut response = match result {
             Ok(response) => response,
             Err(failure) => failed(&mut visit, &failure),
@@ -171,9 +184,8 @@ impl Handler for Gate {
 /// what has no head yet.
 async fn caught(
     clock: &Clock,
-    work: impl Future<Output = Result<Response<ReplyBody>, Failure>>,
+    mut work: Pin<&mut impl Future<Output = Result<Response<ReplyBody>, Failure>>>,
 ) -> Result<Response<ReplyBody>, Failure> {
-    let mut work = pin!(work);
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(Poll::Pending) if clock.cut() => Poll::Ready(Err(Failure::stopping())),
         Ok(poll) => poll,

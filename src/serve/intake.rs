@@ -35,6 +35,9 @@ pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return if keyed { Ok(()) } else { Err(unsupported("send Content-Type: application/json")) };
     };
+    if value == "application/json" {
+        return Ok(());
+    }
     let text = value.to_str().unwrap_or("");
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or("");

@@ -51,7 +51,7 @@ pub(super) async fn run(
         _ => return Err(Failure::internal("a management route passed identification")),
     };
     intake::media_type(&parts.headers, caller.key.is_some())?;
-    drop(parts);
+    visit.keep(parts.headers);
     let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
     let call = ollama::parse(proxied, &bytes, &gate.rules)?;
     drop(bytes);
@@ -108,13 +108,12 @@ async fn proxy(
             record.status = 200;
             let held = visit.held(Some(permit));
             let stream = Stream::new(Arc::clone(&gate.forward), clock, call, record, held);
-            let mut response = Response::new(match opened {
+            let mut response = visit.answer(match opened {
                 Some(Opened::Stream { body, turn, total_by }) => {
                     ReplyBody::Relay(Box::new(Relay::new(stream, body, turn, total_by)))
                 }
                 _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening))),
             });
-            response.headers_mut().reserve(12);
             head::media_type(response.headers_mut(), head::NDJSON);
             response
         }

@@ -81,7 +81,14 @@ impl Body {
     pub fn poll_piece(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<Piece, BodyError>> {
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            self.decode(&rest, out)?;
+            match &mut self.state {
+                // A whole answer that came with its head is not copied again.
+                State::Length(left) if out.is_empty() && rest.len() as u64 <= *left => {
+                    *left -= rest.len() as u64;
+                    *out = rest;
+                }
+                _ => self.decode(&rest, out)?,
+            }
             if !out.is_empty() {
                 return Poll::Ready(Ok(Piece::Data));
             }

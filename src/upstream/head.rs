@@ -1,12 +1,16 @@
 //! The head of an answer: strict, bounded, interim answers skipped.
 
+use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::UpstreamError;
 use super::body::Framing;
+use crate::listen::scratch;
 
 const MAX_HEAD: usize = 32 << 10;
 const MAX_INTERIM: usize = 8;
@@ -16,8 +20,31 @@ const MAX_INTERIM: usize = 8;
 pub struct Head {
     /// 200 to 599.
     pub status: u16,
-    /// The media type, lower case, without parameters.
-    pub media_type: String,
+    /// What the body is.
+    pub media_type: MediaType,
+}
+
+/// The media types that an answer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`: one object.
+    Json,
+    /// `application/x-ndjson`: one object a line.
+    Ndjson,
+    /// Anything else, or none.
+    Other,
+}
+
+impl MediaType {
+    /// Without its parameters, in any case (RFC 9110 section 8.3.1).
+    fn of(value: &[u8]) -> Self {
+        let end = value.iter().position(|&b| b == b';').unwrap_or(value.len());
+        match value.get(..end).unwrap_or_default().trim_ascii() {
+            essence if essence.eq_ignore_ascii_case(b"application/json") => Self::Json,
+            essence if essence.eq_ignore_ascii_case(b"application/x-ndjson") => Self::Ndjson,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// A head and what came with it.
@@ -33,33 +60,61 @@ pub(super) struct Found {
 
 /// Reads until a final head is whole.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError> {
-    let mut bytes = Vec::with_capacity(1024);
-    let mut interim = 0;
-    loop {
-        if let Some((found, used)) = parse(&bytes)? {
-            bytes.drain(..used);
-            match found {
-                None => {
-                    interim += 1;
-                    if interim > MAX_INTERIM {
-                        return Err(UpstreamError::Protocol("too many interim answers"));
+    let mut reader = Reader::default();
+    poll_fn(|cx| {
+        loop {
+            let found =
+                scratch::with(|mut buffer| match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
+                    Ok(()) => Poll::Ready(reader.feed(buffer.filled())),
+                    Err(error) if reader.held.is_empty() => Poll::Ready(Err(UpstreamError::Io(error))),
+                    Err(_) => {
+                        Poll::Ready(Err(UpstreamError::Protocol("the connection broke within the head")))
                     }
-                    continue;
-                }
-                Some((head, framing, keep)) => return Ok(Found { head, framing, rest: bytes, keep }),
+                });
+            if let Some(found) = ready!(found)? {
+                return Poll::Ready(Ok(found));
+            }
+        }
+    })
+    .await
+}
+
+/// Bytes of a head until it is whole. Most heads come in one piece, which is not copied.
+#[derive(Debug, Default)]
+struct Reader {
+    held: Vec<u8>,
+    interim: usize,
+}
+
+impl Reader {
+    fn feed(&mut self, fresh: &[u8]) -> Result<Option<Found>, UpstreamError> {
+        if self.held.is_empty() {
+            return if fresh.is_empty() { Err(UpstreamError::Closed) } else { self.look(fresh) };
+        }
+        if fresh.is_empty() {
+            return Err(UpstreamError::Protocol("it ended within the head"));
+        }
+        let mut bytes = std::mem::take(&mut self.held);
+        bytes.extend_from_slice(fresh);
+        self.look(&bytes)
+    }
+
+    fn look(&mut self, mut bytes: &[u8]) -> Result<Option<Found>, UpstreamError> {
+        while let Some((found, used)) = parse(bytes)? {
+            bytes = bytes.get(used..).unwrap_or_default();
+            if let Some((head, framing, keep)) = found {
+                return Ok(Some(Found { head, framing, rest: bytes.to_vec(), keep }));
+            }
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(UpstreamError::Protocol("too many interim answers"));
             }
         }
         if bytes.len() > MAX_HEAD {
             return Err(UpstreamError::Protocol("a head larger than 32 KiB"));
         }
-        bytes.reserve(1024);
-        match stream.read_buf(&mut bytes).await {
-            Ok(0) if bytes.is_empty() => return Err(UpstreamError::Closed),
-            Ok(0) => return Err(UpstreamError::Protocol("it ended within the head")),
-            Ok(_) => {}
-            Err(error) if bytes.is_empty() => return Err(UpstreamError::Io(error)),
-            Err(_) => return Err(UpstreamError::Protocol("the connection broke within the head")),
-        }
+        self.held = bytes.to_vec();
+        Ok(None)
     }
 }
 
@@ -98,8 +153,8 @@ fn fields_of(
     fields: &[httparse::Header<'_>],
     status: u16,
     modern: bool,
-) -> Result<(Framing, bool, String), UpstreamError> {
-    let (mut length, mut chunked, mut keep, mut media_type) = (None, false, modern, String::new());
+) -> Result<(Framing, bool, MediaType), UpstreamError> {
+    let (mut length, mut chunked, mut keep, mut media_type) = (None, false, modern, MediaType::Other);
     for field in fields {
         let value = field.value.trim_ascii();
         if field.name.eq_ignore_ascii_case("content-length") {
@@ -123,8 +178,7 @@ fn fields_of(
         } else if field.name.eq_ignore_ascii_case("connection") {
             keep &= !String::from_utf8_lossy(value).to_ascii_lowercase().contains("close");
         } else if field.name.eq_ignore_ascii_case("content-type") {
-            let text = String::from_utf8_lossy(value);
-            media_type = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+            media_type = MediaType::of(value);
         }
     }
     let framing = match (length, chunked) {
@@ -157,8 +211,8 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(
-            (head.status, head.media_type.as_str(), framing, keep),
-            (200, "application/json", Framing::Length(3), true)
+            (head.status, head.media_type, framing, keep),
+            (200, MediaType::Json, Framing::Length(3), true)
         );
         let (_, framing, keep) =
             ask("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: Close\r\n\r\n")
@@ -169,6 +223,23 @@ mod tests {
         assert_eq!((framing, keep), (Framing::UntilClose, false));
         assert_eq!(ask("HTTP/1.1 103 Early Hints\r\n\r\n"), Ok(None));
         assert!(parse(b"HTTP/1.1 200 OK\r\nConte").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces_behind_interim_ones() {
+        let bytes = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        for n in 1..=bytes.len() {
+            let mut reader = Reader::default();
+            let found = bytes.chunks(n).find_map(|piece| reader.feed(piece).unwrap()).unwrap();
+            assert_eq!((found.head.status, found.framing), (200, Framing::Length(5)), "pieces of {n}");
+            assert!(b"hello".starts_with(&found.rest), "pieces of {n}");
+        }
+        let mut reader = Reader::default();
+        assert!(matches!(reader.feed(b""), Err(UpstreamError::Closed)));
+        assert!(reader.feed(b"HTTP/1.1 2").unwrap().is_none());
+        assert!(matches!(reader.feed(b""), Err(UpstreamError::Protocol(_))));
+        let many = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(20);
+        assert!(Reader::default().feed(&many).is_err());
     }
 
     #[test]

@@ -9,13 +9,14 @@ mod head;
 mod pool;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
 pub use body::{Body, BodyError, Piece};
 use head::Found;
-pub use head::Head;
+pub use head::{Head, MediaType};
 use pool::Pool;
 
 use crate::config::UpstreamUrl;
@@ -124,7 +125,7 @@ impl Client {
             }
         };
         let Found { head, framing, rest, keep } =
-            clock::until(clock, by, talk).await.ok_or(UpstreamError::FirstByteTimeout)??;
+            clock::until(clock, by, pin!(talk)).await.ok_or(UpstreamError::FirstByteTimeout)??;
         Ok(Answer { head, body: Body::new(stream, framing, rest, keep.then(|| Arc::clone(self))) })
     }
 
@@ -136,7 +137,7 @@ impl Client {
             stream.set_nodelay(true)?;
             Ok(stream)
         };
-        match clock::until(clock, at, connecting).await {
+        match clock::until(clock, at, pin!(connecting)).await {
             None => Err(UpstreamError::ConnectTimeout),
             Some(result) => result.map_err(UpstreamError::Connect),
         }

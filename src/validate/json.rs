@@ -451,9 +451,11 @@ mod tests {
             for at in 0..body.len() {
                 for byte in *b",:{}[]\"x1 0.-e\\u\n\x1f\x7f\xc3d8" {
                     let (before, rest) = body.as_bytes().split_at(at);
-                    for damaged in
-                        [[before, &[byte], rest].concat(), [before, &[byte], &rest[1..]].concat(), [before, &rest[1..]].concat()]
-                    {
+                    for damaged in [
+                        [before, &[byte], rest].concat(),
+                        [before, &[byte], &rest[1..]].concat(),
+                        [before, &rest[1..]].concat(),
+                    ] {
                         let shown = String::from_utf8_lossy(&damaged);
                         match (parse(&damaged), full(&damaged)) {
                             (Ok(entries), Some(value)) => {

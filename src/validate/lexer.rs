@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn the_special_byte_is_found_wherever_it_stands() {
         for length in 0..300 {
-            let plain: Vec<u8> = (0..length).map(|n| [b'a', 0x7f, 0x80, 0xff, b'!', b'#', b' '][n % 7]).collect();
+            let plain: Vec<u8> =
+                (0..length).map(|n| [b'a', 0x7f, 0x80, 0xff, b'!', b'#', b' '][n % 7]).collect();
             assert_eq!(special(&plain, 0), length);
             for at in 0..length {
                 let mut text = plain.clone();
