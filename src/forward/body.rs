@@ -15,7 +15,7 @@ use crate::listen::InFlight;
 use crate::record::{Ending, Record};
 
 /// A whole answer goes out in pieces of this size.
-const SLICE: usize = 64 << 10;
+const SLICE: usize = 16 << 10;
 
 /// Held until the last byte is gone or the caller has left.
 #[derive(Debug)]

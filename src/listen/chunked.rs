@@ -72,15 +72,19 @@ impl Chunked {
                     let left = left - n as u64;
                     *self = if left == 0 { Self::DataCr } else { Self::Data { left } };
                 }
-                _ => {
-                    *self = self.step(byte)?;
-                    at += 1;
-                }
+                Self::Size { digits: 0, .. } => match whole_size(input, at) {
+                    Some((0, next)) => (*self, at) = (Self::Trailer { total: 0 }, next),
+                    Some((left, next)) => (*self, at) = (Self::Data { left }, next),
+                    None => (*self, at) = (self.step(byte)?, at + 1),
+                },
+                Self::DataCr if input.get(at..at + 2) == Some(b"\r\n") => (*self, at) = (Self::START, at + 2),
+                _ => (*self, at) = (self.step(byte)?, at + 1),
             }
         }
         Ok(at)
     }
 
+    /// By the letter: what was cut between two reads, and everything that is not as usual.
     fn step(self, byte: u8) -> Result<Self, Broken> {
         Ok(match (self, byte) {
             (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < MAX_DIGITS => {
@@ -102,6 +106,19 @@ impl Chunked {
             _ => return Err(Broken),
         })
     }
+}
+
+/// A chunk's size with its CRLF, where all of it is there: the common case at once.
+fn whole_size(input: &[u8], from: usize) -> Option<(u64, usize)> {
+    let (mut size, mut at) = (0, from);
+    while let Some(digit) = input.get(at).and_then(|&byte| char::from(byte).to_digit(16)) {
+        size = size << 4 | u64::from(digit);
+        at += 1;
+        if at > from + usize::from(MAX_DIGITS) {
+            return None;
+        }
+    }
+    (at > from && input.get(at..at + 2) == Some(b"\r\n")).then_some((size, at + 2))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,26 +14,26 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clock::{self, Clock};
 use super::guard::{Guarded, HEAD_TIME};
 use super::head::Reject;
+use super::scratch;
 use super::state::ConnState;
+
+/// An answer on its way.
+pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
 
 /// What answers requests, and hears of connections that never made one.
 pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
     type Body: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static;
 
-    /// Answers one request, whose body is in the inlet. Dropped when the caller leaves.
-    fn answer(
-        self: Arc<Self>,
-        state: Arc<ConnState>,
-        peer: SocketAddr,
-        head: Parts,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers one request, whose body is in the inlet. Dropped when the caller leaves. Boxed, so that an idle connection does
+    /// not keep room for it.
+    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<Self::Body>;
 
     /// A connection was refused before it became a request; returns the whole answer to write.
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;
@@ -49,10 +49,7 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
     let service = {
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
         service_fn(move |request: Request<Incoming>| {
-            let (head, _) = request.into_parts();
-            let answer = Arc::clone(&handler).answer(Arc::clone(&state), peer, head);
-            // Boxed, so that an idle connection does not keep room for it.
-            Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+            Arc::clone(&handler).answer(Arc::clone(&state), peer, request.into_parts().0)
         })
     };
     // Deadlines are ours (`read_by`, `write_by`); hyper's own header timeout would arm a timer per request.
@@ -79,7 +76,7 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
     });
     let late = late.await;
     let parts = conn.into_parts();
-    close(parts.io, late, peer, &*handler).await;
+    Box::pin(close(parts.io, late, peer, &*handler)).await;
 }
 
 /// Ends a connection: with an answer where it was refused, and without a reset that would swallow the answer.
@@ -101,15 +98,17 @@ async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, h
 /// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away.
 async fn linger(io: &mut TcpStream) {
     let _closed = io.shutdown().await;
-    let reading = async {
-        let mut sink = [0; 4096];
-        let mut left: usize = 1 << 20;
-        while let Ok(n @ 1..) = io.read(&mut sink).await {
-            left = left.saturating_sub(n);
-            if left == 0 {
-                break;
+    let mut left: usize = 1 << 20;
+    let reading = poll_fn(|cx| {
+        loop {
+            let read = scratch::with(|mut buffer| {
+                Pin::new(&mut *io).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            });
+            match ready!(read) {
+                Ok(n @ 1..) if n < left => left -= n,
+                _ => return Poll::Ready(()),
             }
         }
-    };
+    });
     let _ended = tokio::time::timeout(Duration::from_secs(1), reading).await;
 }

@@ -95,13 +95,11 @@ impl Guarded {
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
         let ready = &mut self.ready;
-        let fed = self.scanner.feed(bytes, &self.state.inlet, |first, second| {
-            if first.len() + second.len() <= cursor.remaining() {
-                cursor.put_slice(first);
-                cursor.put_slice(second);
+        let fed = self.scanner.feed(bytes, &self.state.inlet, |piece| {
+            if ready.is_empty() && piece.len() <= cursor.remaining() {
+                cursor.put_slice(piece);
             } else {
-                ready.extend_from_slice(first);
-                ready.extend_from_slice(second);
+                ready.extend_from_slice(piece);
             }
         });
         let passed = fed.map_err(|reject| {
@@ -232,7 +230,7 @@ impl Write for Guarded {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        false
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

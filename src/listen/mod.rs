@@ -8,6 +8,7 @@ mod accept;
 pub mod chunked;
 pub mod clock;
 mod connection;
+mod field;
 mod guard;
 mod head;
 mod inlet;
@@ -16,7 +17,7 @@ pub mod scratch;
 mod state;
 
 pub use accept::{Settings, network, serve};
-pub use connection::Handler;
+pub use connection::{Answering, Handler};
 pub use head::Reject;
 pub use inlet::{Inlet, TooLarge};
 pub use state::{ConnState, InFlight};

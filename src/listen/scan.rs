@@ -24,13 +24,13 @@ enum Phase {
 }
 
 impl Scanner {
-    /// Judges the next bytes. A head that is whole with them goes to `pass`, in two parts without its framing; what belongs to
-    /// the body goes to the inlet. `true`: a head went out.
+    /// Judges the next bytes. Of a head that is whole with them, what is read behind the door goes to `pass`, piece by piece; what
+    /// belongs to the body goes to the inlet. `true`: a head went out.
     pub(super) fn feed(
         &mut self,
         input: &[u8],
         inlet: &Inlet,
-        pass: impl FnOnce(&[u8], &[u8]),
+        pass: impl FnMut(&[u8]),
     ) -> Result<bool, Reject> {
         match self.phase {
             Phase::Head => self.head(input, inlet, pass),
@@ -65,7 +65,7 @@ impl Scanner {
         self.phase == Phase::Whole
     }
 
-    fn head(&mut self, input: &[u8], inlet: &Inlet, pass: impl FnOnce(&[u8], &[u8])) -> Result<bool, Reject> {
+    fn head(&mut self, input: &[u8], inlet: &Inlet, pass: impl FnMut(&[u8])) -> Result<bool, Reject> {
         let seen = self.held.len();
         if seen == 0 {
             match head::end_of(input, 0)? {
@@ -86,9 +86,8 @@ impl Scanner {
         self.body(held.get(end..).unwrap_or_default(), inlet).map(|()| true)
     }
 
-    fn begin(&mut self, head: &[u8], inlet: &Inlet, pass: impl FnOnce(&[u8], &[u8])) -> Result<(), Reject> {
-        let head::Head { framing, expects, hidden } = head::judge(head)?;
-        pass(head.get(..hidden.start).unwrap_or_default(), head.get(hidden.end..).unwrap_or_default());
+    fn begin(&mut self, head: &[u8], inlet: &Inlet, pass: impl FnMut(&[u8])) -> Result<(), Reject> {
+        let head::Head { framing, expects } = head::judge(head, pass)?;
         let ended = inlet.begin(framing, expects);
         self.phase = if ended { Phase::Whole } else { Phase::Body };
         Ok(())
@@ -138,7 +137,7 @@ mod tests {
     fn run(input: &[u8], n: usize) -> Result<(String, Option<String>), Reject> {
         let (mut scanner, inlet, mut seen) = (Scanner::default(), Inlet::default(), Vec::new());
         for piece in input.chunks(n) {
-            scanner.feed(piece, &inlet, |a, b| seen = [a, b].concat())?;
+            scanner.feed(piece, &inlet, |piece| seen.extend_from_slice(piece))?;
         }
         let body = match pin!(inlet.read(1 << 20)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(body) => Some(String::from_utf8(body.unwrap()).unwrap()),
@@ -187,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_no_http_is_answered_at_once() {
-        let feed = |scanner: &mut Scanner, bytes: &[u8]| scanner.feed(bytes, &Inlet::default(), |_, _| {});
+        let feed = |scanner: &mut Scanner, bytes: &[u8]| scanner.feed(bytes, &Inlet::default(), |_| {});
         for bytes in [
             &b"\x16\x03\x01\x02\x00"[..],
             b"SSH-2.0-OpenSSH\r\n",

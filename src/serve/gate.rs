@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
 
 use super::pages::Pages;
@@ -20,7 +20,7 @@ use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{ApiKey, Identify};
 use crate::listen::clock::Clock;
-use crate::listen::{ConnState, Handler, InFlight, Reject};
+use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
 use crate::queue::Slots;
 use crate::record::{AccessLog, Ending, Record};
 use crate::respond::{Failure, cors, head};
@@ -54,8 +54,8 @@ pub(super) struct Visit {
     pub(super) record: Option<Record>,
     /// Taken by the answer.
     pub(super) in_flight: Option<InFlight>,
-    /// The request's, emptied: taken by the answer, whose hyper keeps it for the next request. So none is ever made anew.
-    pub(super) headers: HeaderMap,
+    /// Its header map is emptied for the answer, whose hyper keeps it for the next request: none is ever made anew.
+    pub(super) head: Parts,
 }
 
 impl Visit {
@@ -66,17 +66,13 @@ impl Visit {
         self.answer(ReplyBody::Whole { bytes, held })
     }
 
-    /// An answer with this body.
+    /// An answer with this body. Nobody reads the request's fields any more.
     pub(super) fn answer(&mut self, body: ReplyBody) -> Response<ReplyBody> {
         let mut response = Response::new(body);
-        *response.headers_mut() = std::mem::take(&mut self.headers);
-        response
-    }
-
-    /// Nobody reads the request's head any more.
-    pub(super) fn keep(&mut self, mut headers: HeaderMap) {
+        let mut headers = std::mem::take(&mut self.head.headers);
         headers.clear();
-        self.headers = headers;
+        *response.headers_mut() = headers;
+        response
     }
 
     pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {
@@ -119,37 +115,31 @@ fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
 impl Handler for Gate {
     type Body = ReplyBody;
 
-    async fn answer(
-        self: Arc<Self>,
-        state: Arc<ConnState>,
-        peer: SocketAddr,
-        head: Parts,
-    ) -> Response<ReplyBody> {
+    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<ReplyBody> {
         let id = self.ids.next();
         let mut record = Record::open(&self.log, id, head.method.clone(), head.uri.path());
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
         let is_head = head.method == http::Method::HEAD;
-        let in_flight = Some(InFlight::new(Arc::clone(&state)));
-        let clock = Arc::clone(&state.clock);
-        let mut visit = Visit { state, peer, record: Some(record), in_flight, headers: HeaderMap::new() };
         let origin = cors::allowed(&self.origins, &head.headers).cloned();
-        let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, head))).await;
-        let mut response = match result {
-            Ok(response) => response,
-            Err(failure) => failed(&mut visit, &failure),
-        };
-        if let Some(mut record) = visit.record.take() {
-            record.status = response.status().as_u16();
-            response.body_mut().carry(record, is_head);
-        }
-        if !visit.state.is_whole() {
-            // The rest of the request will not be read: a pool of the caller's must not think that it may go on here.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        head::common(response.headers_mut(), id);
-        cors::answer(&self.origins, origin.as_ref(), response.headers_mut());
-        response
+        let in_flight = Some(InFlight::new(Arc::clone(&state)));
+        let mut visit = Visit { state, peer, record: Some(record), in_flight, head };
+        // A block and not a function: what a function is given stands in its future twice.
+        Box::pin(async move {
+            let result = caught(&visit.state.clock.clone(), pin!(pipeline::run(&self, &mut visit))).await;
+            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
+            if let Some(mut record) = visit.record.take() {
+                record.status = response.status().as_u16();
+                response.body_mut().carry(record, is_head);
+            }
+            if !visit.state.is_whole() {
+                // The rest of the request will not be read: a pool of the caller's must not think that it may go on here.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            head::common(response.headers_mut(), id);
+            cors::answer(&self.origins, origin.as_ref(), response.headers_mut());
+            Ok(response)
+        })
     }
 
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {

@@ -21,7 +21,6 @@ pub(super) async fn open(
     gate: &Arc<Gate>,
     visit: &mut Visit,
     endpoint: Endpoint,
-    path: &str,
 ) -> Result<Response<ReplyBody>, Failure> {
     match endpoint {
         Endpoint::Root => {
@@ -33,7 +32,7 @@ pub(super) async fn open(
         Endpoint::Health => Ok(object(visit, &json!({"status": "ok"}), None)),
         Endpoint::Ready => ready(gate, visit).await,
         _ => {
-            let (text, headers) = gate.pages.file(path).ok_or(Refusal::Unknown)?;
+            let (text, headers) = gate.pages.file(visit.head.uri.path()).ok_or(Refusal::Unknown)?;
             let mut response = visit.whole(text, None);
             *response.headers_mut() = headers;
             Ok(response)

@@ -14,6 +14,7 @@ use crate::admit::Permit;
 use crate::dialect::ollama;
 use crate::endpoint::{self, Endpoint, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
+use crate::identify::IdentifyError;
 use crate::listen::clock::{self, NEVER};
 use crate::record::{Ending, Record};
 use crate::respond::{Failure, cors, head};
@@ -24,22 +25,20 @@ use crate::validate::{Call, Shape};
 pub(super) async fn run(
     gate: &Arc<Gate>,
     visit: &mut Visit,
-    parts: http::request::Parts,
 ) -> Result<Response<ReplyBody>, Failure> {
-    if parts.method == Method::OPTIONS {
-        return options(gate, visit, &parts);
+    if visit.head.method == Method::OPTIONS {
+        return options(gate, visit);
     }
-    let endpoint = endpoint::resolve(&parts.method, parts.uri.path(), gate.switches)?;
-    intake::query(parts.uri.query())?;
-    let address =
-        gate.identify.address(visit.peer, &parts.headers).map_err(crate::identify::IdentifyError::from)?;
+    let endpoint = endpoint::resolve(&visit.head.method, visit.head.uri.path(), gate.switches)?;
+    intake::query(visit.head.uri.query())?;
+    let address = gate.identify.address(visit.peer, &visit.head.headers).map_err(IdentifyError::from)?;
     note(visit, |record| record.client = address);
-    gate.identify.host(&parts.headers)?;
+    gate.identify.host(&visit.head.headers)?;
     let Some(scope) = endpoint.scope() else {
-        return Box::pin(lists::open(gate, visit, endpoint, parts.uri.path())).await;
+        return Box::pin(lists::open(gate, visit, endpoint)).await;
     };
 
-    let caller = gate.identify.identify(address, &parts.headers, scope, visit.state.clock.now())?;
+    let caller = gate.identify.identify(address, &visit.head.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
     let permit = gate.admit.admit(&caller, visit.state.clock.now())?;
     let proxied = match endpoint {
@@ -50,8 +49,7 @@ pub(super) async fn run(
         // No caller has the scope that these need, so none comes here.
         _ => return Err(Failure::internal("a management route passed identification")),
     };
-    intake::media_type(&parts.headers, caller.key.is_some())?;
-    visit.keep(parts.headers);
+    intake::media_type(&visit.head.headers, caller.key.is_some())?;
     let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
     let call = ollama::parse(proxied, &bytes, &gate.rules)?;
     drop(bytes);
@@ -128,21 +126,19 @@ async fn proxy(
 }
 
 /// A preflight, or 405: no route of ours answers OPTIONS itself.
-fn options(
-    gate: &Gate,
-    visit: &mut Visit,
-    parts: &http::request::Parts,
-) -> Result<Response<ReplyBody>, Failure> {
-    let Some(methods) = endpoint::methods(parts.uri.path(), gate.switches) else {
-        endpoint::resolve(&parts.method, parts.uri.path(), gate.switches)?;
+fn options(gate: &Gate, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
+    let path = visit.head.uri.path();
+    let Some(methods) = endpoint::methods(path, gate.switches) else {
+        endpoint::resolve(&visit.head.method, path, gate.switches)?;
         return Err(endpoint::Refusal::Unknown.into());
     };
-    if !cors::is_preflight(&parts.headers) {
+    if !cors::is_preflight(&visit.head.headers) {
         return Err(endpoint::Refusal::Method(methods).into());
     }
+    let allowed = cors::allowed(&gate.origins, &visit.head.headers).is_some();
     let mut response = visit.whole("", None);
     *response.status_mut() = StatusCode::NO_CONTENT;
-    if cors::allowed(&gate.origins, &parts.headers).is_some() {
+    if allowed {
         cors::preflight(methods, response.headers_mut());
     }
     note(visit, |record| {

@@ -126,7 +126,10 @@ impl Body {
                 *left -= n as u64;
                 n
             }
-            State::Chunked(chunked) => chunked.decode(bytes, out)?,
+            State::Chunked(chunked) => {
+                out.reserve(bytes.len());
+                chunked.decode(bytes, out)?
+            }
             State::UntilClose => {
                 out.extend_from_slice(bytes);
                 bytes.len()

@@ -4,8 +4,6 @@
 //! no such thing.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-/// Most strings end within this; behind it, strides are longer.
-const NEAR: usize = 64;
 
 /// Behind white space.
 pub(crate) fn blank(text: &[u8], mut at: usize) -> usize {
@@ -128,43 +126,60 @@ pub(crate) fn object<'t>(
 }
 
 /// Where the plain part of a string ends: at a quote, a backslash, a control byte, or with the text.
+#[inline]
 pub(crate) fn special(text: &[u8], from: usize) -> usize {
-    let (at, found) = by_words(text, from, from.saturating_add(NEAR));
-    if found {
-        return at;
+    // Most strings are keys, which one word holds.
+    match word(text, from).map(marks) {
+        Some(0) => further(text, from + 8),
+        Some(marked) => from + first(marked),
+        None => rest(text, from),
     }
-    let rest = text.get(at..).unwrap_or_default();
-    // Without an early exit inside a chunk the compiler compares many bytes at once: images have megabytes.
-    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &b| any | is_special(b));
-    let at = at + 32 * rest.chunks_exact(32).take_while(plain).count();
-    by_words(text, at, usize::MAX).0
+}
+
+#[inline(never)]
+fn further(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    let mut near = 8;
+    while let Some(marked) = word(text, at).map(marks) {
+        if marked != 0 {
+            return at + first(marked);
+        }
+        at += 8;
+        near -= 1;
+        if near == 0 {
+            // Images have megabytes. Without an early exit inside a chunk the compiler compares many bytes at once.
+            let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &b| any | is_special(b));
+            at += 32 * text.get(at..).unwrap_or_default().chunks_exact(32).take_while(plain).count();
+        }
+    }
+    rest(text, at)
+}
+
+fn rest(text: &[u8], from: usize) -> usize {
+    let tail = text.get(from..).unwrap_or_default();
+    tail.iter().position(|&b| is_special(b)).map_or(text.len(), |n| from + n)
 }
 
 const fn is_special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// Eight bytes at a time, up to about `until`: where the first special byte stands, or how far it came without one.
-fn by_words(text: &[u8], from: usize, until: usize) -> (usize, bool) {
-    let mut at = from;
-    while at < until {
-        let Some(word) = text.get(at..at + 8).and_then(|word| <[u8; 8]>::try_from(word).ok()) else {
-            let tail = text.get(at..).unwrap_or_default();
-            let n = tail.iter().position(|&b| is_special(b));
-            return (n.map_or(text.len(), |n| at + n), true);
-        };
-        // The high bit of a byte is set where it is below 0x20, or becomes zero. A borrow can mark a byte above a marked one,
-        // never one below, and the lowest is the one that counts.
-        let word = u64::from_le_bytes(word);
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let marked = (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))) & (ONES * 0x80);
-        if marked != 0 {
-            return (at + (marked.trailing_zeros() / 8) as usize, true);
-        }
-        at += 8;
-    }
-    (at, false)
+fn word(text: &[u8], at: usize) -> Option<u64> {
+    text.get(at..at + 8).and_then(|word| <[u8; 8]>::try_from(word).ok()).map(u64::from_le_bytes)
+}
+
+/// The high bit of each byte that is special. A borrow can mark a byte above a marked one, never one below it, so the lowest
+/// mark is true.
+const fn marks(word: u64) -> u64 {
+    // With its second bit turned, the quote follows the controls directly (and the space does not): both are below 0x21.
+    let turned = word ^ (ONES * 2);
+    let slash = word ^ (ONES * 0x5c);
+    let low = turned.wrapping_sub(ONES * 0x21) & !turned;
+    (low | (slash.wrapping_sub(ONES) & !slash)) & (ONES * 0x80)
+}
+
+const fn first(marked: u64) -> usize {
+    (marked.trailing_zeros() / 8) as usize
 }
 
 #[cfg(test)]

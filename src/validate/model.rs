@@ -19,15 +19,31 @@ const MAX_PART: usize = 80;
 
 /// Reads a name; cloud names are names too, see [`is_cloud_name`].
 pub fn canonical(name: &str) -> Result<ModelName, ValidateError> {
+    if is_plain(name) {
+        return Ok(ModelName(Arc::from(name)));
+    }
     match Parts::of(name.trim()) {
         Some(parts) => Ok(parts.name()),
         None => Err(ValidateError::ModelName(format!("invalid model name {}", shown(name)))),
     }
 }
 
+/// `model:tag` as it is kept, which most requests send: one look spares the rest.
+fn is_plain(name: &str) -> bool {
+    let small = |part: &str| part.bytes().all(|b| !b.is_ascii_uppercase()) && is_part(part, MAX_PART, b".");
+    match name.bytes().position(|b| b == b':').and_then(|at| name.split_at_checked(at)) {
+        Some((model, tag)) => small(model) && tag.get(1..).is_some_and(|tag| small(tag) && tag != "local"),
+        None => false,
+    }
+}
+
 /// Would Ollama run this name on ollama.com, on the account of its owner?
 pub fn is_cloud_name(name: &str) -> bool {
     let name = name.trim();
+    // Most names end otherwise.
+    if !matches!(name.as_bytes().last(), Some(b'd' | b'D' | b'l' | b'L')) {
+        return false;
+    }
     let name = without_suffix(name, ":local").unwrap_or(name);
     let last = name.rsplit('/').next().unwrap_or(name);
     last.split_once(':').is_some_and(|(_, tag)| {

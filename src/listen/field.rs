@@ -1,0 +1,149 @@
+//! The header fields that anything behind the door reads. The others are checked for their form, and not passed on: hyper spends
+//! on each of them, and no stage can come to depend on a field that nobody listed.
+
+use super::head::{Reject, bad};
+
+/// A field that means one thing only when it stands once and in ASCII.
+const ONCE: bool = true;
+const OFTEN: bool = false;
+
+/// By name; the first ones have a place in [`Known`].
+const READ: [(&str, bool); 13] = [
+    ("host", ONCE),
+    ("content-length", ONCE),
+    ("transfer-encoding", ONCE),
+    ("expect", ONCE),
+    ("content-type", ONCE),
+    ("content-encoding", ONCE),
+    ("authorization", ONCE),
+    ("x-api-key", ONCE),
+    ("cf-connecting-ip", ONCE),
+    ("origin", ONCE),
+    ("x-forwarded-for", OFTEN),
+    ("connection", OFTEN),
+    ("access-control-request-method", ONCE),
+];
+const HOST: usize = 0;
+const LENGTH: usize = 1;
+const CODING: usize = 2;
+const EXPECT: usize = 3;
+
+/// One bit for each length that a name above has.
+const LENGTHS: u64 = {
+    let (mut lengths, mut at) = (0, 0);
+    while at < READ.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the length above")]
+        {
+            lengths |= 1 << READ[at].0.len();
+        }
+        at += 1;
+    }
+    lengths
+};
+
+/// What the door itself has to know, and which of the others have stood already.
+#[derive(Debug, Default)]
+pub(super) struct Known<'h> {
+    pub(super) host: Option<&'h [u8]>,
+    pub(super) length: Option<&'h [u8]>,
+    pub(super) coding: Option<&'h [u8]>,
+    pub(super) expect: Option<&'h [u8]>,
+    seen: u32,
+}
+
+impl<'h> Known<'h> {
+    /// Judges one field's line, without its CRLF; `true` if it is to be passed on. The framing is not: the body is decoded here.
+    pub(super) fn judge(&mut self, line: &'h [u8]) -> Result<bool, Reject> {
+        let (name, value) = split(line)?;
+        let Some((at, once)) = place(name) else { return Ok(false) };
+        if once == ONCE && self.seen >> at & 1 == 1 {
+            return Err(bad("a header field that may stand only once is repeated"));
+        }
+        if once == ONCE && !value.is_ascii() {
+            return Err(bad("a header field that is read here holds bytes beyond ASCII"));
+        }
+        self.seen |= 1 << at;
+        match at {
+            HOST => self.host = Some(value),
+            LENGTH => self.length = Some(value),
+            CODING => self.coding = Some(value),
+            EXPECT => self.expect = Some(value),
+            _ => {}
+        }
+        Ok(!matches!(at, LENGTH | CODING | EXPECT))
+    }
+}
+
+fn place(name: &[u8]) -> Option<(usize, bool)> {
+    if name.len() > 63 || LENGTHS >> name.len() & 1 == 0 {
+        return None;
+    }
+    let is = |known: &str| known.len() == name.len() && known.as_bytes().eq_ignore_ascii_case(name);
+    READ.iter().enumerate().find(|(_, (known, _))| is(known)).map(|(at, (_, once))| (at, *once))
+}
+
+/// A field's name and its value without the white space around it (RFC 9110 section 5.5). A line that begins with white space,
+/// which once continued the one before, has no name.
+fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
+    const MALFORMED: Reject = bad("the request head is malformed");
+    let end = line.iter().position(|&b| !is_token_byte(b)).filter(|&end| end > 0).ok_or(MALFORMED)?;
+    match line.split_at_checked(end) {
+        Some((name, [b':', value @ ..])) => Ok((name, value.trim_ascii())),
+        _ => Err(MALFORMED),
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the length above")]
+            {
+                table[byte as usize] = byte.is_ascii_alphanumeric()
+                    || matches!(
+                        byte,
+                        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+                    );
+            }
+            byte += 1;
+        }
+        table
+    };
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_that_is_read_has_its_place() {
+        for (at, (name, once)) in READ.iter().enumerate() {
+            assert_eq!(place(name.to_ascii_uppercase().as_bytes()), Some((at, *once)), "{name}");
+        }
+        assert_eq!(place(b"user-agent"), None);
+        assert_eq!(place(&[b'x'; 100]), None);
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_standard() {
+        for byte in 0..=255_u8 {
+            let token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert_eq!(is_token_byte(byte), token, "{byte}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_not_passed_on() {
+        let mut known = Known::default();
+        assert_eq!(known.judge(b"Host: a"), Ok(true));
+        assert_eq!(known.judge(b"User-Agent: x"), Ok(false));
+        assert_eq!(known.judge(b"Content-Length:5"), Ok(false));
+        assert_eq!(known.judge(b"X-Forwarded-For: a"), Ok(true));
+        assert_eq!(known.judge(b"X-Forwarded-For: b"), Ok(true));
+        assert!(known.judge(b"HOST: b").is_err());
+        assert_eq!((known.host, known.length), (Some(&b"a"[..]), Some(&b"5"[..])));
+    }
+}
