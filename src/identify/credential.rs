@@ -2,6 +2,7 @@
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
+const SCHEME: &str = "bearer ";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What was presented.
@@ -18,20 +19,19 @@ pub enum Credential<'h> {
 pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
     let bearer = match only(headers, &AUTHORIZATION)? {
         None => None,
-        Some(value) => match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let token = token.trim_matches(' ');
-                if token.contains([' ', '\t']) {
+        Some(value) => match value.split_at_checked(SCHEME.len()) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+                let token = token.trim_ascii();
+                if token.bytes().any(|b| b.is_ascii_whitespace()) {
                     return Err("a bearer token holds no spaces");
                 }
                 Some(token)
             }
-            None if value.eq_ignore_ascii_case("bearer") => Some(""),
             // Another scheme is no key of ours: the answer is the 401 that says which scheme we speak.
             _ => Some(""),
         },
     };
-    let plain = only(headers, &API_KEY)?.map(|key| key.trim_matches(' '));
+    let plain = only(headers, &API_KEY)?.map(str::trim_ascii);
     match (bearer.filter(|key| !key.is_empty()), plain.filter(|key| !key.is_empty())) {
         (Some(a), Some(b)) if a != b => Err("Authorization and x-api-key differ"),
         (Some(key), _) | (None, Some(key)) => Ok(Credential::Key(key)),

@@ -78,7 +78,9 @@ fn place(name: &[u8]) -> Option<(usize, bool)> {
     if name.len() > 63 || LENGTHS >> name.len() & 1 == 0 {
         return None;
     }
-    let is = |known: &str| known.len() == name.len() && known.as_bytes().eq_ignore_ascii_case(name);
+    // The names above hold lower-case letters and hyphens: of all token bytes, only a letter's capital differs by this bit alone.
+    let differ = |known: &str| known.bytes().zip(name).fold(0, |all, (own, b)| all | (own ^ (b | 0x20)));
+    let is = |known: &str| known.len() == name.len() && differ(known) == 0;
     READ.iter().enumerate().find(|(_, (known, _))| is(known)).map(|(at, (_, once))| (at, *once))
 }
 
@@ -122,6 +124,9 @@ mod tests {
     fn every_field_that_is_read_has_its_place() {
         for (at, (name, once)) in READ.iter().enumerate() {
             assert_eq!(place(name.to_ascii_uppercase().as_bytes()), Some((at, *once)), "{name}");
+        }
+        for byte in (0..=255).filter(|&byte| is_token_byte(byte) && !byte.eq_ignore_ascii_case(&b'h')) {
+            assert_eq!(place(&[byte, b'o', b's', b't']), None, "{byte}");
         }
         assert_eq!(place(b"user-agent"), None);
         assert_eq!(place(&[b'x'; 100]), None);

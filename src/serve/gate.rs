@@ -9,11 +9,11 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use http::request::Parts;
 
 use super::pages::Pages;
-use super::pipeline;
+use super::pipeline::{self, Asked};
 use crate::admit::{Admit, Permit};
 use crate::config::{Config, Origins};
 use crate::endpoint::Switches;
@@ -54,8 +54,8 @@ pub(super) struct Visit {
     pub(super) record: Option<Record>,
     /// Taken by the answer.
     pub(super) in_flight: Option<InFlight>,
-    /// Its header map is emptied for the answer, whose hyper keeps it for the next request: none is ever made anew.
-    pub(super) head: Parts,
+    /// The request's, emptied for the answer, whose hyper keeps it for the next request: none is ever made anew.
+    pub(super) headers: HeaderMap,
 }
 
 impl Visit {
@@ -66,12 +66,10 @@ impl Visit {
         self.answer(ReplyBody::Whole { bytes, held })
     }
 
-    /// An answer with this body. Nobody reads the request's fields any more.
+    /// An answer with this body.
     pub(super) fn answer(&mut self, body: ReplyBody) -> Response<ReplyBody> {
         let mut response = Response::new(body);
-        let mut headers = std::mem::take(&mut self.head.headers);
-        headers.clear();
-        *response.headers_mut() = headers;
+        *response.headers_mut() = std::mem::take(&mut self.headers);
         response
     }
 
@@ -123,10 +121,16 @@ impl Handler for Gate {
         let is_head = head.method == http::Method::HEAD;
         let origin = cors::allowed(&self.origins, &head.headers).cloned();
         let in_flight = Some(InFlight::new(Arc::clone(&state)));
-        let mut visit = Visit { state, peer, record: Some(record), in_flight, head };
+        let mut visit = Visit { state, peer, record: Some(record), in_flight, headers: HeaderMap::new() };
+        let entering = AssertUnwindSafe(|| pipeline::enter(&self, &mut visit, &head));
+        let asked = std::panic::catch_unwind(entering).unwrap_or_else(|_| Err(panicked()));
+        visit.headers = head.headers;
+        visit.headers.clear();
+        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, &failure))));
         // A block and not a function: what a function is given stands in its future twice.
         Box::pin(async move {
-            let result = caught(&visit.state.clock.clone(), pin!(pipeline::run(&self, &mut visit))).await;
+            let clock = Arc::clone(&visit.state.clock);
+            let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, asked))).await;
             let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
             if let Some(mut record) = visit.record.take() {
                 record.status = response.status().as_u16();
@@ -179,9 +183,13 @@ async fn caught(
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(Poll::Pending) if clock.cut() => Poll::Ready(Err(Failure::stopping())),
         Ok(poll) => poll,
-        Err(_) => Poll::Ready(Err(Failure::internal("a panic in the pipeline"))),
+        Err(_) => Poll::Ready(Err(panicked())),
     })
     .await
+}
+
+fn panicked() -> Failure {
+    Failure::internal("a panic in the pipeline")
 }
 
 /// Request ids: unique in a process, and not guessable from one another across processes.

@@ -16,11 +16,12 @@ use crate::respond::{Failure, head};
 use crate::upstream::Outgoing;
 use crate::validate::{Call, model};
 
-/// Endpoints that ask no key.
-pub(super) async fn open(
-    gate: &Arc<Gate>,
+/// Endpoints that ask no key and nobody else.
+pub(super) fn open(
+    gate: &Gate,
     visit: &mut Visit,
     endpoint: Endpoint,
+    path: &str,
 ) -> Result<Response<ReplyBody>, Failure> {
     match endpoint {
         Endpoint::Root => {
@@ -30,9 +31,8 @@ pub(super) async fn open(
             Ok(response)
         }
         Endpoint::Health => Ok(object(visit, &json!({"status": "ok"}), None)),
-        Endpoint::Ready => ready(gate, visit).await,
         _ => {
-            let (text, headers) = gate.pages.file(visit.head.uri.path()).ok_or(Refusal::Unknown)?;
+            let (text, headers) = gate.pages.file(path).ok_or(Refusal::Unknown)?;
             let mut response = visit.whole(text, None);
             *response.headers_mut() = headers;
             Ok(response)
@@ -41,7 +41,7 @@ pub(super) async fn open(
 }
 
 /// Ready means: a request would be answered. The upstream is asked, not remembered.
-async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
+pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     if clock.draining() {
         return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"));

@@ -1,11 +1,13 @@
 //! THE pipeline: the way of a request, top to bottom.
 //!
-//! What is rare is boxed: the future of the common way must stay small, since it is allocated for every request.
-//!
 //! table → identify → admit → validate → route → queue → forward → respond; each stage asks for the witness of the one before.
+//!
+//! What needs the head alone comes first and waits for nothing, so that the head is gone before hyper looks at the socket again:
+//! its buffer serves the next request then. What is rare is boxed: the future of the common way is allocated for every request.
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::gate::{Gate, Visit};
@@ -21,43 +23,77 @@ use crate::respond::{Failure, cors, head};
 use crate::route::Target;
 use crate::validate::{Call, Shape};
 
-/// Answers one request, or says why not.
-pub(super) async fn run(
-    gate: &Arc<Gate>,
-    visit: &mut Visit,
-) -> Result<Response<ReplyBody>, Failure> {
-    if visit.head.method == Method::OPTIONS {
-        return options(gate, visit);
-    }
-    let endpoint = endpoint::resolve(&visit.head.method, visit.head.uri.path(), gate.switches)?;
-    intake::query(visit.head.uri.query())?;
-    let address = gate.identify.address(visit.peer, &visit.head.headers).map_err(IdentifyError::from)?;
-    note(visit, |record| record.client = address);
-    gate.identify.host(&visit.head.headers)?;
-    let Some(scope) = endpoint.scope() else {
-        return Box::pin(lists::open(gate, visit, endpoint)).await;
-    };
+/// What a request asks, by its head: nothing has been waited for yet.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Answered already.
+    Answered(Box<Response<ReplyBody>>),
+    /// Is the gateway ready?
+    Ready,
+    /// A list of models.
+    List(Endpoint, Permit),
+    /// What its body says.
+    Body(Proxied, Permit),
+}
 
-    let caller = gate.identify.identify(address, &visit.head.headers, scope, visit.state.clock.now())?;
+/// From the head of a request to the admission of its caller.
+pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<Asked, Failure> {
+    if request.method == Method::OPTIONS {
+        return options(gate, visit, request).map(|response| Asked::Answered(Box::new(response)));
+    }
+    let endpoint = endpoint::resolve(&request.method, request.uri.path(), gate.switches)?;
+    intake::query(request.uri.query())?;
+    let address = gate.identify.address(visit.peer, &request.headers).map_err(IdentifyError::from)?;
+    note(visit, |record| record.client = address);
+    gate.identify.host(&request.headers)?;
+    let Some(scope) = endpoint.scope() else {
+        if endpoint == Endpoint::Ready {
+            return Ok(Asked::Ready);
+        }
+        let response = lists::open(gate, visit, endpoint, request.uri.path())?;
+        return Ok(Asked::Answered(Box::new(response)));
+    };
+    let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
     let permit = gate.admit.admit(&caller, visit.state.clock.now())?;
-    let proxied = match endpoint {
+    match endpoint {
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
-            return Box::pin(lists::list(gate, visit, endpoint, permit)).await;
+            Ok(Asked::List(endpoint, permit))
         }
-        Endpoint::Proxied(proxied) => proxied,
+        Endpoint::Proxied(proxied) => {
+            intake::media_type(&request.headers, caller.key.is_some())?;
+            Ok(Asked::Body(proxied, permit))
+        }
         // No caller has the scope that these need, so none comes here.
-        _ => return Err(Failure::internal("a management route passed identification")),
-    };
-    intake::media_type(&visit.head.headers, caller.key.is_some())?;
-    let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
-    let call = ollama::parse(proxied, &bytes, &gate.rules)?;
-    drop(bytes);
-    let target = gate.pool.route(&visit.state.clock, &call).await??;
-    if call.shape == Shape::Show {
-        return Box::pin(lists::show(gate, visit, &call, permit)).await;
+        _ => Err(Failure::internal("a management route passed identification")),
     }
-    proxy(gate, visit, permit, target, call).await
+}
+
+/// From there to an answer.
+pub(super) fn run<'a>(
+    gate: &'a Arc<Gate>,
+    visit: &'a mut Visit,
+    asked: Asked,
+) -> impl Future<Output = Result<Response<ReplyBody>, Failure>> + Send + use<'a> {
+    // A block and not a function: what a function is given stands in its future twice.
+    async move {
+        let (proxied, permit) = match asked {
+            Asked::Answered(response) => return Ok(*response),
+            Asked::Ready => return Box::pin(lists::ready(gate, visit)).await,
+            Asked::List(endpoint, permit) => {
+                return Box::pin(lists::list(gate, visit, endpoint, permit)).await;
+            }
+            Asked::Body(proxied, permit) => (proxied, permit),
+        };
+        let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
+        let call = ollama::parse(proxied, &bytes, &gate.rules)?;
+        drop(bytes);
+        let target = gate.pool.route(&visit.state.clock, &call).await??;
+        if call.shape == Shape::Show {
+            return Box::pin(lists::show(gate, visit, &call, permit)).await;
+        }
+        proxy(gate, visit, permit, target, Arc::new(call)).await
+    }
 }
 
 fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
@@ -73,9 +109,9 @@ async fn proxy(
     visit: &mut Visit,
     permit: Permit,
     target: Target,
-    call: Call,
+    call: Arc<Call>,
 ) -> Result<Response<ReplyBody>, Failure> {
-    let (clock, call) = (Arc::clone(&visit.state.clock), Arc::new(call));
+    let clock = Arc::clone(&visit.state.clock);
     let (rate, dropped) = (permit.rate, head::dropped(&call.dropped));
     note(visit, |record| {
         record.model = Some(call.model.clone());
@@ -126,16 +162,16 @@ async fn proxy(
 }
 
 /// A preflight, or 405: no route of ours answers OPTIONS itself.
-fn options(gate: &Gate, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
-    let path = visit.head.uri.path();
+fn options(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<Response<ReplyBody>, Failure> {
+    let path = request.uri.path();
     let Some(methods) = endpoint::methods(path, gate.switches) else {
-        endpoint::resolve(&visit.head.method, path, gate.switches)?;
+        endpoint::resolve(&request.method, path, gate.switches)?;
         return Err(endpoint::Refusal::Unknown.into());
     };
-    if !cors::is_preflight(&visit.head.headers) {
+    if !cors::is_preflight(&request.headers) {
         return Err(endpoint::Refusal::Method(methods).into());
     }
-    let allowed = cors::allowed(&gate.origins, &visit.head.headers).is_some();
+    let allowed = cors::allowed(&gate.origins, &request.headers).is_some();
     let mut response = visit.whole("", None);
     *response.status_mut() = StatusCode::NO_CONTENT;
     if allowed {

@@ -111,7 +111,7 @@ fn is_part(part: &str, longest: usize, extra: &[u8]) -> bool {
     bytes.len() <= longest
         && bytes.first().is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_')
         && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || extra.contains(&b))
-        && !part.contains("..")
+        && !bytes.windows(2).any(|pair| pair == b"..")
 }
 
 fn without_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
