@@ -33,7 +33,8 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request, whose body is in the inlet. Dropped when the caller leaves. Boxed, so that an idle connection does
     /// not keep room for it.
-    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<Self::Body>;
+    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts)
+    -> Answering<Self::Body>;
 
     /// A connection was refused before it became a request; returns the whole answer to write.
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;

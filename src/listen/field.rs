@@ -54,8 +54,11 @@ pub(super) struct Known<'h> {
 impl<'h> Known<'h> {
     /// Judges one field's line, without its CRLF; `true` if it is to be passed on. The framing is not: the body is decoded here.
     pub(super) fn judge(&mut self, line: &'h [u8]) -> Result<bool, Reject> {
-        let (name, value) = split(line)?;
-        let Some((at, once)) = place(name) else { return Ok(false) };
+        const MALFORMED: Reject = bad("the request head is malformed");
+        let (name, value) = split(line).ok_or(MALFORMED)?;
+        let Some((at, once)) = place(name) else {
+            return if is_name(name) { Ok(false) } else { Err(MALFORMED) };
+        };
         if once == ONCE && self.seen >> at & 1 == 1 {
             return Err(bad("a header field that may stand only once is repeated"));
         }
@@ -84,15 +87,15 @@ fn place(name: &[u8]) -> Option<(usize, bool)> {
     READ.iter().enumerate().find(|(_, (known, _))| is(known)).map(|(at, (_, once))| (at, *once))
 }
 
-/// A field's name and its value without the white space around it (RFC 9110 section 5.5). A line that begins with white space,
-/// which once continued the one before, has no name.
-fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
-    const MALFORMED: Reject = bad("the request head is malformed");
-    let end = line.iter().position(|&b| !is_token_byte(b)).filter(|&end| end > 0).ok_or(MALFORMED)?;
-    match line.split_at_checked(end) {
-        Some((name, [b':', value @ ..])) => Ok((name, value.trim_ascii())),
-        _ => Err(MALFORMED),
-    }
+/// A field's name and its value without the white space around it (RFC 9110 section 5.5).
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    Some((line.get(..colon)?, line.get(colon + 1..)?.trim_ascii()))
+}
+
+/// Is it a name at all? A line that begins with white space, which once continued the one before, has none.
+fn is_name(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&b| is_token_byte(b))
 }
 
 /// RFC 9110 section 5.6.2.

@@ -122,10 +122,9 @@ fn holds_controls(head: &[u8]) -> bool {
     for chunk in head.chunks(128) {
         let (mut returns, mut feeds) = (0_u8, 0_u8);
         for &b in chunk {
-            let (cr, lf) = (b == b'\r', b == b'\n');
-            any |= ((b < b' ') & (b != b'\t') & !cr & !lf) | (b == 0x7f);
-            returns += u8::from(cr);
-            feeds += u8::from(lf);
+            any |= matches!(b, 0..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f);
+            returns += u8::from(b == b'\r');
+            feeds += u8::from(b == b'\n');
         }
         surplus += isize::from(returns) - isize::from(feeds);
     }
@@ -233,10 +232,13 @@ fn framing(length: Option<&[u8]>, coding: Option<&[u8]>, old: bool) -> Result<Fr
         (None, Some(_)) => Err(bad("the only transfer coding known here is chunked, in HTTP/1.1")),
         (None, None) => Ok(Framing::Length(0)),
         (Some(value), None) => {
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            let plain = digits && (value.len() == 1 || !value.starts_with(b"0"));
-            let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
-            match number.filter(|&n| plain && n < 1 << 62) {
+            // Eighteen digits fit; a sign, a space or a leading zero is no plain number.
+            let plain = (1..=18).contains(&value.len()) && (value.len() == 1 || !value.starts_with(b"0"));
+            let number = value
+                .iter()
+                .filter(|_| plain)
+                .try_fold(0_u64, |number, b| b.is_ascii_digit().then(|| number * 10 + u64::from(b - b'0')));
+            match number.filter(|_| plain) {
                 Some(n) => Ok(Framing::Length(n)),
                 None => Err(bad("the Content-Length is no plain number")),
             }

@@ -21,12 +21,13 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 /// No guessing of types, no caching, and the id that the log knows.
 pub fn common(headers: &mut HeaderMap, id: RequestId) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    let mut digits = [b'0'; 16];
-    for (digit, shift) in digits.iter_mut().zip((0..64).step_by(4).rev()) {
-        let nibble = usize::try_from(id.0 >> shift & 0xf).unwrap_or(0);
-        *digit = b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0');
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    let digits: [u8; 16] = std::array::from_fn(|at| {
+        let nibble = usize::try_from(id.0 >> (60 - 4 * at) & 0xf).unwrap_or(0);
+        b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0')
+    });
     if let Ok(value) = HeaderValue::from_bytes(&digits) {
         headers.insert(REQUEST_ID, value);
     }

@@ -70,12 +70,15 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
 }
 
 /// From there to an answer.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "what a function is given stands in its future twice, and this one is allocated"
+)]
 pub(super) fn run<'a>(
     gate: &'a Arc<Gate>,
     visit: &'a mut Visit,
     asked: Asked,
 ) -> impl Future<Output = Result<Response<ReplyBody>, Failure>> + Send + use<'a> {
-    // A block and not a function: what a function is given stands in its future twice.
     async move {
         let (proxied, permit) = match asked {
             Asked::Answered(response) => return Ok(*response),

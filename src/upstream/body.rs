@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::Client;
 use crate::listen::chunked::{Broken, Chunked};
+use crate::listen::clock::Millis;
 use crate::listen::scratch;
 
 /// Where a body ends.
@@ -64,11 +65,17 @@ pub struct Body {
     state: State,
     /// Bytes that came with the head.
     rest: Vec<u8>,
-    home: Option<Arc<Client>>,
+    /// Where the connection may serve again, and when its answer began.
+    home: Option<(Arc<Client>, Millis)>,
 }
 
 impl Body {
-    pub(super) fn new(stream: TcpStream, framing: Framing, rest: Vec<u8>, home: Option<Arc<Client>>) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        framing: Framing,
+        rest: Vec<u8>,
+        home: Option<(Arc<Client>, Millis)>,
+    ) -> Self {
         let state = match framing {
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::Chunked(Chunked::START),
@@ -154,8 +161,8 @@ impl Body {
     }
 
     fn go_home(&mut self) {
-        if let (Some(stream), Some(home)) = (self.stream.take(), self.home.take()) {
-            home.pool.give(stream);
+        if let (Some(stream), Some((home, since))) = (self.stream.take(), self.home.take()) {
+            home.pool.give(stream, since);
         }
     }
 }

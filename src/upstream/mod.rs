@@ -95,7 +95,7 @@ impl Client {
         request: Outgoing<'_>,
     ) -> Result<Answer, UpstreamError> {
         let wire = self.wire(request);
-        if let Some(stream) = self.pool.take() {
+        if let Some(stream) = self.pool.take(clock.now()) {
             let began = clock.now();
             match self.exchange(stream, clock, by, &wire).await {
                 // Later than that it was no stale connection: it died of this request, and need not do so twice.
@@ -126,7 +126,8 @@ impl Client {
         };
         let Found { head, framing, rest, keep } =
             clock::until(clock, by, pin!(talk)).await.ok_or(UpstreamError::FirstByteTimeout)??;
-        Ok(Answer { head, body: Body::new(stream, framing, rest, keep.then(|| Arc::clone(self))) })
+        let home = keep.then(|| (Arc::clone(self), clock.now()));
+        Ok(Answer { head, body: Body::new(stream, framing, rest, home) })
     }
 
     async fn connect(&self, clock: &Clock, by: Millis) -> Result<TcpStream, UpstreamError> {
@@ -166,17 +167,21 @@ impl Client {
         if request.method == "GET" {
             wire.extend_from_slice(b"\r\n\r\n");
         } else {
-            use std::io::Write;
-            // Writing to a vector cannot fail.
-            let _written = write!(
-                wire,
-                "\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-                request.body.len()
-            );
+            wire.extend_from_slice(b"\r\nContent-Type: application/json\r\nContent-Length: ");
+            decimal(request.body.len(), &mut wire);
+            wire.extend_from_slice(b"\r\n\r\n");
             wire.extend_from_slice(request.body);
         }
         wire
     }
+}
+
+/// Appends a number. The formatting of the standard library costs as much as the rest of the head.
+fn decimal(number: usize, out: &mut Vec<u8>) {
+    if number > 9 {
+        decimal(number / 10, out);
+    }
+    out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
 }
 
 async fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {

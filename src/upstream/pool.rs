@@ -5,11 +5,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::net::TcpStream;
 
-use crate::listen::clock::{self, Millis};
+use crate::listen::clock::Millis;
 
 /// More than this many idle ones are closed.
 const MOST: usize = 128;
-/// Older ones are closed: Go's server keeps its own for ever, balancers in between do not.
+/// Those whose last answer began longer ago are closed: Go's server keeps its own for ever, balancers in between do not.
 const OLDEST: Millis = 30_000;
 
 #[derive(Debug, Default)]
@@ -20,13 +20,11 @@ pub(super) struct Pool {
 
 impl Pool {
     /// A connection that is alive and silent.
-    pub(super) fn take(&self) -> Option<TcpStream> {
+    pub(super) fn take(&self, now: Millis) -> Option<TcpStream> {
         loop {
             let (stream, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            if clock::now().saturating_sub(since) > OLDEST {
-                // What lies below is older still.
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                return None;
+            if now.saturating_sub(since) > OLDEST {
+                continue;
             }
             // Bytes that nobody asked for would be read as the next caller's answer.
             if matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
@@ -35,10 +33,10 @@ impl Pool {
         }
     }
 
-    pub(super) fn give(&self, stream: TcpStream) {
+    pub(super) fn give(&self, stream: TcpStream, since: Millis) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MOST {
-            idle.push((stream, clock::now()));
+            idle.push((stream, since));
         }
     }
 

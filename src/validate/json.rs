@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
             if entries.len() == MAX_KEYS {
                 return Err(policy(format!("an object has more than {MAX_KEYS} keys")));
             }
-            if is_duplicate(&key, &entries, &mut seen) {
+            if is_duplicate(key.as_ref(), &entries, &mut seen) {
                 self.at = key_at;
                 return Err(policy(format!("duplicate key {}", shown(&key))));
             }
@@ -260,14 +260,14 @@ fn policy(words: String) -> Fault {
 }
 
 /// Does the key stand in the object already? `seen` serves objects with many keys.
-fn is_duplicate<'a>(key: &Cow<'a, str>, entries: &Entries<'a>, seen: &mut HashSet<Cow<'a, str>>) -> bool {
+fn is_duplicate(key: &str, entries: &Entries<'_>, seen: &mut HashSet<Box<str>>) -> bool {
     if entries.len() < FEW_KEYS {
         return entries.iter().any(|(other, _)| other == key);
     }
     if seen.is_empty() {
-        seen.extend(entries.iter().map(|(key, _)| key.clone()));
+        seen.extend(entries.iter().map(|(key, _)| Box::from(key.as_ref())));
     }
-    !seen.insert(key.clone())
+    !seen.insert(Box::from(key))
 }
 
 /// The text of a string whose escapes the lexer has seen; `None` where a surrogate stands alone.
@@ -420,12 +420,12 @@ mod tests {
         out
     }
 
-    /// As serde_json reads it: the numbers, the escapes, and what is refused.
+    /// As `serde_json` reads it: the numbers, the escapes, and what is refused.
     fn full(body: &[u8]) -> Option<serde_json::Value> {
         serde_json::from_slice(body).ok().filter(serde_json::Value::is_object)
     }
 
-    /// serde_json's floats may be off by a bit; ours are exact.
+    /// `serde_json`'s floats may be off by a bit; ours are exact.
     fn alike(own: &serde_json::Value, full: &serde_json::Value) -> bool {
         use serde_json::Value::{Array, Number, Object};
         match (own, full) {

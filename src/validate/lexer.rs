@@ -6,7 +6,13 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Behind white space.
-pub(crate) fn blank(text: &[u8], mut at: usize) -> usize {
+#[inline]
+pub(crate) fn blank(text: &[u8], at: usize) -> usize {
+    // Programs write none.
+    if text.get(at).is_some_and(|&b| b > b' ') { at } else { behind_blank(text, at) }
+}
+
+fn behind_blank(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
         at += 1;
     }
@@ -15,7 +21,13 @@ pub(crate) fn blank(text: &[u8], mut at: usize) -> usize {
 
 /// At the closing quote of the string whose opening quote is just before `at`, and whether the string holds escapes. Control
 /// bytes and escapes that JSON does not know are refused; surrogates are not paired here.
-pub(crate) fn string(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
+#[inline]
+pub(crate) fn string(text: &[u8], from: usize) -> Option<(usize, bool)> {
+    let at = special(text, from);
+    if text.get(at) == Some(&b'"') { Some((at, false)) } else { escaped_string(text, at) }
+}
+
+fn escaped_string(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let mut escaped = false;
     loop {
         at = special(text, at);
@@ -138,20 +150,18 @@ pub(crate) fn special(text: &[u8], from: usize) -> usize {
 
 #[inline(never)]
 fn further(text: &[u8], from: usize) -> usize {
+    let near = text.get(from..).unwrap_or_default();
     let mut at = from;
-    let mut near = 8;
-    while let Some(marked) = word(text, at).map(marks) {
+    for word in near.chunks_exact(8).take(8) {
+        let marked = marks(u64::from_le_bytes(word.try_into().unwrap_or_default()));
         if marked != 0 {
             return at + first(marked);
         }
         at += 8;
-        near -= 1;
-        if near == 0 {
-            // Images have megabytes. Without an early exit inside a chunk the compiler compares many bytes at once.
-            let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &b| any | is_special(b));
-            at += 32 * text.get(at..).unwrap_or_default().chunks_exact(32).take_while(plain).count();
-        }
     }
+    // Images have megabytes. Without an early exit inside a chunk the compiler compares many bytes at once.
+    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &b| any | is_special(b));
+    at += 32 * text.get(at..).unwrap_or_default().chunks_exact(32).take_while(plain).count();
     rest(text, at)
 }
 
@@ -161,7 +171,7 @@ fn rest(text: &[u8], from: usize) -> usize {
 }
 
 const fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
 }
 
 fn word(text: &[u8], at: usize) -> Option<u64> {
