@@ -12,7 +12,7 @@ use crate::listen::{self, Settings};
 use crate::record::AccessLog;
 use crate::serve::Gate;
 use crate::types::ModelName;
-use crate::validate::{Rules, model};
+use crate::validate::Rules;
 
 /// Why the application cannot be built. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +20,6 @@ pub enum BuildError {
     /// The generated key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// `models.default`.
-    #[error("models.default: {0:?} is not a model's name such as qwen3:4b")]
-    Model(String),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {}", describe(.error))]
     Bind {
@@ -69,8 +66,7 @@ pub struct App {
 impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
-        let default_model = model::canonical(&config.default_model)
-            .map_err(|_| BuildError::Model(config.default_model.clone()))?;
+        let default_model = config.default_model.clone();
         let generated = match config.keys {
             Keys::Generated => {
                 let (key, new) = generated_key(&config.data_dir)?;

@@ -1,7 +1,11 @@
-//! Newtypes that every stage may name: no logic, no imports from other rooms.
+//! Newtypes that every stage may name: no policy, no imports from other rooms.
+
+mod model;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use model::{InvalidName, ModelName, is_cloud_name};
 
 /// The id of one request: 16 hexadecimal digits, sent as `x-request-id` and written on every line about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,16 +72,6 @@ impl Scopes {
     #[must_use]
     pub const fn with(self, scope: Scope) -> Self {
         Self(self.0 | (1 << scope as u8))
-    }
-}
-
-/// A canonical model name: `alpha:latest`, `team/alpha:v2`, `host/team/alpha:v2`; lower case, never a default part.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ModelName(pub Arc<str>);
-
-impl fmt::Display for ModelName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -24,8 +24,14 @@ const ADDRESSES: usize = 10_000;
 #[derive(Debug)]
 pub struct Permit {
     meter: Option<Arc<Meter>>,
+    rate: Option<RateState>,
+}
+
+impl Permit {
     /// What the rate headers say; `None` without a limit.
-    pub rate: Option<RateState>,
+    pub const fn rate(&self) -> Option<RateState> {
+        self.rate
+    }
 }
 
 impl Drop for Permit {
@@ -133,9 +139,9 @@ impl Permit {
 }
 
 fn principal(caller: &Caller) -> Principal {
-    match &caller.key {
+    match caller.key() {
         Some(key) => Principal::Key(key.index),
-        None => Principal::Address(caller.address.map(network)),
+        None => Principal::Address(caller.address().map(network)),
     }
 }
 
@@ -148,7 +154,7 @@ mod tests {
     }
 
     fn caller(ip: &str) -> Caller {
-        Caller { address: Some(ip.parse().unwrap()), key: None }
+        Caller::at(Some(ip.parse().unwrap()))
     }
 
     #[test]

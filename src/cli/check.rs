@@ -5,24 +5,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{CheckArgs, Flags, WRONG, say, wrong};
-use crate::config::Faults;
 use crate::config::env::Env;
 use crate::config::keys::{KEYS, Kind};
-use crate::validate::model;
 
 pub(super) fn run(flags: &Flags, args: CheckArgs, env: &Env) -> ExitCode {
     if args.keys {
         return list(args.json);
     }
-    let loaded = flags.load(env, |_| {}).and_then(|config| {
-        if model::canonical(&config.default_model).is_ok() {
-            return Ok(config);
-        }
-        let mut faults = Faults::default();
-        faults.add("models.default", "", "must be a model's name such as qwen3:4b");
-        Err(faults)
-    });
-    match loaded {
+    match flags.load(env, |_| {}) {
         Ok(config) if args.json => {
             say(json!({"ok": true, "faults": [], "warnings": config.warnings}));
             ExitCode::SUCCESS

@@ -9,20 +9,19 @@ use serde::Deserialize;
 use crate::config::UpstreamUrl;
 use crate::listen::clock::{NEVER, Sweeper};
 use crate::route::Pool;
+use crate::types::ModelName;
 use crate::upstream::{Client, Outgoing, Piece};
-use crate::validate::model;
 
 /// Pulls a model that the upstream lacks.
-pub(super) async fn pull_if_missing(url: &UpstreamUrl, pool: &Pool, name: &str) -> Result<(), String> {
-    let name = model::canonical(name).map_err(|_| "it is no model name".to_owned())?;
+pub(super) async fn pull_if_missing(url: &UpstreamUrl, pool: &Pool, name: &ModelName) -> Result<(), String> {
     let sweeper = Sweeper::default();
     let clock = sweeper.clock();
     pool.fetch(&clock).await.map_err(|error| error.to_string())?;
-    if pool.has(&name) == Some(true) {
+    if pool.has(name) == Some(true) {
         return Ok(());
     }
     let client = Client::new(url.clone(), Some(Duration::from_secs(5)));
-    let body = serde_json::json!({"model": &*name.0, "stream": true}).to_string();
+    let body = serde_json::json!({"model": name.as_str(), "stream": true}).to_string();
     let request =
         Outgoing { method: "POST", path: "/api/pull", accept: "application/x-ndjson", body: body.as_bytes() };
     let mut answer = client.send(&clock, NEVER, request).await.map_err(|error| error.to_string())?;

@@ -116,7 +116,7 @@ async fn choose_model(config: &mut Config, pool: &Pool, kind: &Kind) {
             if pool.fetch(&sweeper.clock()).await.is_ok()
                 && let Some(name) = pool.any_model()
             {
-                config.default_model = name.to_string();
+                config.default_model = name;
             }
         }
         Kind::Engine(_) => {}

@@ -12,6 +12,7 @@ use super::resolved::{
 };
 use super::upstream_url::UpstreamUrl;
 use super::value::Reader;
+use crate::types::ModelName;
 
 impl Config {
     /// Reads the file (named, or found), the environment and the flags, and judges them. `flags` win over the environment.
@@ -276,16 +277,11 @@ impl Reader<'_> {
         Log { json, level }
     }
 
-    fn default_model(&mut self) -> String {
-        let name = self.text("models.default").trim().to_owned();
-        if name.is_empty() || name.len() > 350 || !name.bytes().all(|b| b.is_ascii_graphic()) {
-            self.faults.add(
-                "models.default",
-                self.origin("models.default"),
-                "must be a model's name such as qwen3:4b",
-            );
-        }
-        name
+    fn default_model(&mut self) -> ModelName {
+        ModelName::parse(&self.text("models.default")).unwrap_or_else(|_| {
+            self.bad("models.default", "a model's name such as qwen3:4b");
+            ModelName::default()
+        })
     }
 
     fn frame_ancestors(&mut self) -> String {

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::upstream_url::UpstreamUrl;
+use crate::types::ModelName;
 
 /// The whole configuration.
 #[derive(Debug)]
 pub struct Config {
     /// Who may call: the operator's key setting.
     pub keys: Keys,
-    /// `models.default`; `None` where it was not set by hand (so `up` may fill in the engine's).
-    pub default_model: String,
-    /// Was `models.default` set by hand?
+    /// `models.default`.
+    pub default_model: ModelName,
+    /// Was `models.default` set by hand? Otherwise `up` may fill in the engine's.
     pub default_model_set: bool,
     /// The public listener.
     pub listen: Listen,

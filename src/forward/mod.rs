@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use crate::config;
+use crate::dialect::Call;
 use crate::dialect::ollama::answer::{self, Line};
 use crate::listen::clock::{self, Clock, Millis};
-use crate::queue::{Slots, Turn};
+use crate::queue::Turn;
 use crate::record::Tokens;
 use crate::respond::Failure;
 use crate::route::Target;
 use crate::upstream::{self, MediaType, Outgoing, Piece};
-use crate::validate::Call;
 
 pub use body::{Held, ReplyBody};
 pub use late::{Late, Opening};
@@ -77,31 +77,30 @@ pub enum Opened {
     },
 }
 
-/// Waits for a turn, sends the call, and waits for the head of the answer; for all of it where it is not streamed.
+/// Sends the call, and waits for the head of the answer; for all of it where it is not streamed.
 pub async fn open(
-    rules: Arc<Rules>,
-    slots: Arc<Slots>,
+    rules: &Rules,
     target: Target,
-    call: Arc<Call>,
-    clock: Arc<Clock>,
+    turn: Turn,
+    call: &Call,
+    clock: &Clock,
 ) -> Result<Opened, Failure> {
-    let turn = slots.turn(&clock).await?;
     let now = clock.now();
     let total_by = clock::after(now, rules.total);
     let by = clock::after(now, rules.first_byte).min(total_by);
-    let accept = if call.stream { "application/x-ndjson" } else { "application/json" };
-    let request = Outgoing { method: "POST", path: call.path, accept, body: &call.body };
-    let mut answer = target.client.send(&clock, by, request).await?;
+    let accept = if call.is_stream() { "application/x-ndjson" } else { "application/json" };
+    let request = Outgoing { method: "POST", path: call.path(), accept, body: call.body() };
+    let mut answer = target.client().send(clock, by, request).await?;
     if answer.head.status != 200 {
         let status = answer.head.status;
-        let body = read_whole(&mut answer.body, &clock, by, MAX_ERROR).await.unwrap_or_default();
-        return Err(Failure::from_fault(answer::fault(status, &body, &call.model)));
+        let body = read_whole(&mut answer.body, clock, by, MAX_ERROR).await.unwrap_or_default();
+        return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
     }
     match answer.head.media_type {
-        MediaType::Ndjson if call.stream => Ok(Opened::Stream { body: answer.body, turn, total_by }),
+        MediaType::Ndjson if call.is_stream() => Ok(Opened::Stream { body: answer.body, turn, total_by }),
         // Loading and unloading answer with one object even on a stream.
         MediaType::Json => {
-            let bytes = read_whole(&mut answer.body, &clock, by, rules.max_answer).await?;
+            let bytes = read_whole(&mut answer.body, clock, by, rules.max_answer).await?;
             whole(bytes)
         }
         _ => Err(Failure::bad_answer("an answer of an unexpected media type")),

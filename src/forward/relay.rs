@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::lines::{Lines, Splitter};
 use super::{Held, Rules};
+use crate::dialect::Call;
 use crate::dialect::ollama::answer;
 use crate::listen::clock::{self, Clock, Millis, NEVER};
 use crate::queue::Turn;
@@ -14,7 +15,6 @@ use crate::record::{Ending, Record};
 use crate::respond::StreamFault;
 use crate::types::Side;
 use crate::upstream::{self, Piece};
-use crate::validate::Call;
 
 /// Behind the final object the upstream gets this long to end its body properly, so that its connection can serve again.
 const LINGER: Millis = 1_000;
@@ -50,7 +50,7 @@ impl Stream {
         if !self.clock.passed(clock::after(self.sent, self.rules.heartbeat)) {
             return None;
         }
-        Some(self.send(answer::heartbeat(self.call.shape, &self.call.model)))
+        Some(self.send(answer::heartbeat(self.call.shape(), self.call.model())))
     }
 
     pub(super) fn send(&mut self, bytes: Vec<u8>) -> Bytes {

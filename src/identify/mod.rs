@@ -30,13 +30,27 @@ pub use peer::{PeerError, Peers};
 /// Somebody who may call, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The client's address; `None` where a platform's proxy hides it.
-    pub address: Option<IpAddr>,
-    /// The key; `None` in public mode.
-    pub key: Option<Arc<Key>>,
+    address: Option<IpAddr>,
+    key: Option<Arc<Key>>,
 }
 
 impl Caller {
+    /// Somebody at this address, in public mode.
+    #[cfg(test)]
+    pub(crate) const fn at(address: Option<IpAddr>) -> Self {
+        Self { address, key: None }
+    }
+
+    /// The client's address; `None` where a platform's proxy hides it.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The key; `None` in public mode.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_deref()
+    }
+
     /// The id for log lines.
     pub fn key_id(&self) -> Option<&KeyId> {
         self.key.as_deref().map(|key| &key.id)

@@ -19,7 +19,7 @@ pub(super) fn proxying(record: &Record, json: bool, out: &mut Vec<u8>) {
     );
     let mut fields = Fields::begin(record, json, out);
     if let Some(model) = &record.model {
-        fields.text("model", &model.0);
+        fields.text("model", model.as_str());
     }
     if let Some(dropped) = &record.dropped {
         fields.text("dropped", dropped);

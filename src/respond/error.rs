@@ -194,9 +194,12 @@ impl From<AdmitError> for Failure {
 impl From<ValidateError> for Failure {
     fn from(error: ValidateError) -> Self {
         let status = match error {
-            ValidateError::Json(_) | ValidateError::Field { .. } | ValidateError::ModelName(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            ValidateError::KeyInUrl
+            | ValidateError::Json(_)
+            | ValidateError::Field { .. }
+            | ValidateError::ModelName(_) => StatusCode::BAD_REQUEST,
+            ValidateError::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ValidateError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ValidateError::CloudModel | ValidateError::Unload => StatusCode::FORBIDDEN,
         };
         Self::refused(status, error.to_string())

@@ -8,8 +8,7 @@ use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 
 use crate::listen::clock::Millis;
-use crate::types::ModelName;
-use crate::validate::model;
+use crate::types::{ModelName, is_cloud_name};
 
 /// A list older than this is asked for again behind the next request.
 const OLD: Millis = 10_000;
@@ -59,14 +58,11 @@ impl Catalogue {
         let tags: Tags = serde_json::from_slice(body).ok()?;
         let mut list = BTreeMap::new();
         for tag in tags.models.unwrap_or_default() {
-            let cloud =
-                tag.remote_host.is_some_and(|host| !host.is_empty()) || model::is_cloud_name(&tag.name);
-            let name = match model::canonical(&tag.name) {
-                Ok(name) => name,
-                Err(_) if cloud => ModelName(tag.name.trim().to_ascii_lowercase().into()),
-                Err(_) => continue,
-            };
-            list.insert(name, Model { cloud });
+            let cloud = tag.remote_host.is_some_and(|host| !host.is_empty()) || is_cloud_name(&tag.name);
+            // What is no name to us cannot be asked for either.
+            if let Ok(name) = ModelName::parse(&tag.name) {
+                list.insert(name, Model { cloud });
+            }
         }
         self.list.store(Some(Arc::new(list)));
         self.heard.store(now, Ordering::Relaxed);
@@ -98,8 +94,8 @@ mod tests {
             br#"{"models":[{"name":"Alpha"},{"name":"innocent:1b","remote_host":"https://ollama.com:443"}]}"#;
         assert!(catalogue.set(body, 5).is_some());
         let list = catalogue.get().unwrap();
-        assert!(!list.get(&ModelName("alpha:latest".into())).unwrap().cloud);
-        assert!(list.get(&ModelName("innocent:1b".into())).unwrap().cloud);
+        assert!(!list.get(&ModelName::parse("alpha").unwrap()).unwrap().cloud);
+        assert!(list.get(&ModelName::parse("innocent:1b").unwrap()).unwrap().cloud);
         assert!(catalogue.set(b"<html>", 6).is_none());
         assert!(catalogue.set(br#"{"models":null}"#, 6).is_some());
         assert!(catalogue.get().unwrap().is_empty());

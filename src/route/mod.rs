@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::dialect::Call;
 use crate::listen::clock::{self, Clock};
 use crate::types::ModelName;
 use crate::upstream::{Client, Outgoing, Piece, UpstreamError};
-use crate::validate::Call;
 
 use catalogue::Catalogue;
 
@@ -23,8 +23,14 @@ const MAX_LIST: usize = 8 << 20;
 /// Where a call goes.
 #[derive(Debug)]
 pub struct Target {
+    client: Arc<Client>,
+}
+
+impl Target {
     /// The upstream.
-    pub client: Arc<Client>,
+    pub const fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
 }
 
 /// Why a call goes nowhere.
@@ -63,19 +69,19 @@ impl Pool {
         call: &Call,
     ) -> Result<Result<Target, RouteError>, UpstreamError> {
         let now = clock.now();
-        let mut found = self.catalogue.find(&call.model);
+        let mut found = self.catalogue.find(call.model());
         if found.is_some() {
             self.refresh_behind(now);
         } else if self.catalogue.get().is_none() || self.catalogue.may_ask_again(now) {
             self.catalogue.asked(now);
             // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
             Box::pin(self.fetch(clock)).await?;
-            found = self.catalogue.find(&call.model);
+            found = self.catalogue.find(call.model());
         }
         Ok(match found {
-            None => Err(RouteError::UnknownModel(call.model.clone())),
+            None => Err(RouteError::UnknownModel(call.model().clone())),
             Some(model) if model.cloud && !self.cloud_models => {
-                Err(RouteError::CloudModel(call.model.clone()))
+                Err(RouteError::CloudModel(call.model().clone()))
             }
             Some(_) => Ok(self.target()),
         })

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::gate::{Gate, Visit};
 use crate::admit::Permit;
+use crate::dialect::Call;
 use crate::dialect::ollama::answer;
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::respond::{Failure, head};
+use crate::types::is_cloud_name;
 use crate::upstream::Outgoing;
-use crate::validate::{Call, model};
 
 /// Endpoints that ask no key and nobody else.
 pub(super) fn open(
@@ -64,7 +65,7 @@ pub(super) async fn list(
     permit: Permit,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
-    let rate = permit.rate;
+    let rate = permit.rate();
     let value = match endpoint {
         Endpoint::Proxied(Proxied::Version) => parsed(&gate.pool.get(&clock, "/api/version").await?)?,
         Endpoint::Proxied(Proxied::Ps) => {
@@ -100,10 +101,10 @@ pub(super) async fn show(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let question =
-        Outgoing { method: "POST", path: "/api/show", accept: "application/json", body: &call.body };
+        Outgoing { method: "POST", path: "/api/show", accept: "application/json", body: call.body() };
     let (status, body) = gate.pool.ask(&clock, question).await?;
     if status != 200 {
-        return Err(Failure::from_fault(answer::fault(status, &body, &call.model)));
+        return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
     }
     let mut value = parsed(&body)?;
     if let Some(Value::String(text)) = value.get_mut("modelfile") {
@@ -141,7 +142,7 @@ fn filter(gate: &Gate, list: &mut Value) {
         models.retain(|entry| {
             let remote =
                 entry.get("remote_host").and_then(Value::as_str).is_some_and(|host| !host.is_empty());
-            let named = entry.get("name").and_then(Value::as_str).is_some_and(model::is_cloud_name);
+            let named = entry.get("name").and_then(Value::as_str).is_some_and(is_cloud_name);
             !remote && !named
         });
     }

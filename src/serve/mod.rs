@@ -4,7 +4,6 @@
 //! two probes, so they are matched here and not by a framework.
 
 mod gate;
-mod intake;
 mod lists;
 mod pages;
 mod pipeline;

@@ -11,9 +11,10 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::gate::{Gate, Visit};
-use super::{intake, lists};
+use super::lists;
 use crate::admit::Permit;
 use crate::dialect::ollama;
+use crate::dialect::{Call, Shape};
 use crate::endpoint::{self, Endpoint, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
@@ -21,7 +22,7 @@ use crate::listen::clock::{self, NEVER};
 use crate::record::{Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
-use crate::validate::{Call, Shape};
+use crate::validate::intake;
 
 /// What a request asks, by its head: nothing has been waited for yet.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
             Ok(Asked::List(endpoint, permit))
         }
         Endpoint::Proxied(proxied) => {
-            intake::media_type(&request.headers, caller.key.is_some())?;
+            intake::media_type(&request.headers, caller.key().is_some())?;
             Ok(Asked::Body(proxied, permit))
         }
         // No caller has the scope that these need, so none comes here.
@@ -92,7 +93,7 @@ pub(super) fn run<'a>(
         let call = ollama::parse(proxied, &bytes, &gate.rules)?;
         drop(bytes);
         let target = gate.pool.route(&visit.state.clock, &call).await??;
-        if call.shape == Shape::Show {
+        if call.shape() == Shape::Show {
             return Box::pin(lists::show(gate, visit, &call, permit)).await;
         }
         proxy(gate, visit, permit, target, Arc::new(call)).await
@@ -115,22 +116,23 @@ async fn proxy(
     call: Arc<Call>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
-    let (rate, dropped) = (permit.rate, head::dropped(&call.dropped));
+    let (rate, dropped) = (permit.rate(), head::dropped(call.dropped()));
     note(visit, |record| {
-        record.model = Some(call.model.clone());
-        record.stream = call.stream;
+        record.model = Some(call.model().clone());
+        record.stream = call.is_stream();
         record.dropped.clone_from(&dropped);
-        record.proxying(call.path);
+        record.proxying(call.path());
     });
-    let heartbeat = gate.forward.heartbeat.filter(|_| call.stream);
+    let heartbeat = gate.forward.heartbeat.filter(|_| call.is_stream());
     let beat = heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat));
-    let mut opening: Opening = Box::pin(forward::open(
-        Arc::clone(&gate.forward),
-        Arc::clone(&gate.slots),
-        target,
-        Arc::clone(&call),
-        Arc::clone(&clock),
-    ));
+    let mut opening: Opening = {
+        let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
+        let (call, clock) = (Arc::clone(&call), Arc::clone(&clock));
+        Box::pin(async move {
+            let turn = slots.turn(&clock).await?;
+            forward::open(&rules, target, turn, &call, &clock).await
+        })
+    };
     let opened = clock::until(&clock, beat, opening.as_mut()).await.transpose()?;
     let mut response = match opened {
         Some(Opened::Whole { bytes, tokens }) => {

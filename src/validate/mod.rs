@@ -1,14 +1,15 @@
 //! Validate: what may be sent on.
 //!
-//! Takes a whole request body; promises a [`Call`], whose body was rebuilt from what was read and judged, so that no byte
-//! of the caller's reaches an upstream. Refuses what two parsers could read differently, and what lies beyond a bound.
+//! Takes the body of a request as it comes; promises values that were read strictly, each within its bound, and a writer for
+//! the body that goes on, so that no byte of the caller's reaches an upstream. Refuses what two parsers could read differently.
 //!
-//! The rooms here know JSON, bounds and model names; which fields a route has is the business of `dialect`.
+//! The rooms here know media types, JSON and bounds; which fields a route has, and so what a call is,
+//! is the business of `dialect`.
 
 pub mod bounds;
+pub mod intake;
 pub mod json;
 pub(crate) mod lexer;
-pub mod model;
 pub mod object;
 pub mod writer;
 
@@ -28,41 +29,21 @@ pub struct Rules {
     pub cloud_models: bool,
 }
 
-/// A request that passed: the witness that routing asks for.
-#[derive(Debug)]
-pub struct Call {
-    /// The upstream's path, a constant of ours.
-    pub path: &'static str,
-    /// What the upstream's answer looks like.
-    pub shape: Shape,
-    /// The model, canonical, as the body names it.
-    pub model: ModelName,
-    /// Is the answer a stream?
-    pub stream: bool,
-    /// The rebuilt JSON.
-    pub body: Vec<u8>,
-    /// Names of fields that were dropped or changed, each cut to 64 characters, at most 32.
-    pub dropped: Vec<String>,
-}
-
-/// What the upstream's answer looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// `message` objects.
-    Chat,
-    /// `response` texts.
-    Generate,
-    /// `embeddings`.
-    Embed,
-    /// One `embedding`, the older form.
-    Embeddings,
-    /// Facts about a model.
-    Show,
-}
-
 /// Why a body was refused. What it displays is the text for the caller.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ValidateError {
+    /// 400: a key in the URL, where logs and histories keep it.
+    #[error("a key belongs in the Authorization header, not in the URL: rotate it, since URLs are logged")]
+    KeyInUrl,
+    /// 415: not JSON in UTF-8 as it is.
+    #[error("{0}")]
+    MediaType(&'static str),
+    /// 413: more bytes than a body may have.
+    #[error("the body is larger than limits.body ({cap} bytes)")]
+    TooLarge {
+        /// The bound.
+        cap: usize,
+    },
     /// 400: no JSON that every parser reads alike.
     #[error("{0}")]
     Json(String),

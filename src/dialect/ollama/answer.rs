@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::glance::glance;
+use crate::dialect::Shape;
 use crate::record::{Tokens, stamp};
 use crate::types::ModelName;
-use crate::validate::Shape;
 
 /// What one whole line of a stream is.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn error_object(text: &str) -> Vec<u8> {
 /// An empty part: keeps tunnels open and disturbs no client (a blank line breaks some).
 pub fn heartbeat(shape: Shape, model: &ModelName) -> Vec<u8> {
     let mut out = b"{\"model\":".to_vec();
-    let _written = serde_json::to_writer(&mut out, &*model.0);
+    let _written = serde_json::to_writer(&mut out, model.as_str());
     out.extend_from_slice(b",\"created_at\":\"");
     stamp::rfc3339(&mut out);
     out.extend_from_slice(match shape {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn model() -> ModelName {
-        ModelName("smollm2:135m".into())
+        ModelName::parse("smollm2:135m").unwrap()
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use super::schema::{Field, Rule, WATCHED};
 use super::{keep_alive, knobs, messages, options, tools};
-use crate::types::ModelName;
+use crate::dialect::{Call, Shape};
+use crate::types::{InvalidName, ModelName, is_cloud_name};
 use crate::validate::bounds::{self, At};
 use crate::validate::json::{Entries, Json};
 use crate::validate::object::{self, Dropped, get};
 use crate::validate::writer::Body;
-use crate::validate::{Call, Rules, Shape, ValidateError, model};
+use crate::validate::{Rules, ValidateError, shown};
 
 /// Bytes that a rebuilt body may need beyond the caller's: what is filled in, a canonical name, numbers spelled out.
 const SPARE: usize = 256;
@@ -41,7 +42,7 @@ impl<'r> Draft<'r> {
     /// Reads and writes the model, the default one where none is named.
     pub(super) fn model(&mut self, top: &Entries<'_>) -> Result<ModelName, ValidateError> {
         let name = match named(top, "model")? {
-            Some(name) => model::canonical(name)?,
+            Some(name) => parsed(name)?,
             None => self.rules.default_model.clone(),
         };
         self.put_model(name)
@@ -59,14 +60,14 @@ impl<'r> Draft<'r> {
             }
             None => older.ok_or_else(|| At::top("model").refuse("is required"))?,
         };
-        self.put_model(model::canonical(name)?)
+        self.put_model(parsed(name)?)
     }
 
     fn put_model(&mut self, name: ModelName) -> Result<ModelName, ValidateError> {
-        if !self.rules.cloud_models && model::is_cloud_name(&name.0) {
+        if !self.rules.cloud_models && is_cloud_name(name.as_str()) {
             return Err(ValidateError::CloudModel);
         }
-        self.body.member("model", &*name.0);
+        self.body.member("model", name.as_str());
         Ok(name)
     }
 
@@ -150,6 +151,11 @@ fn named<'t>(top: &'t Entries<'_>, field: &str) -> Result<Option<&'t str>, Valid
     Ok(name.filter(|name| !name.trim().is_empty()))
 }
 
+fn parsed(name: &str) -> Result<ModelName, ValidateError> {
+    ModelName::parse(name)
+        .map_err(|InvalidName| ValidateError::ModelName(format!("invalid model name {}", shown(name))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{ok, rules, sent};
@@ -164,7 +170,7 @@ mod tests {
         for route in routes {
             for model in ["", r#","model":null"#, r#","model":"""#, r#","model":" ""#] {
                 let call = ok(route, &format!("{{\"prompt\":\"p\"{model}}}"));
-                assert_eq!((&*call.model.0, &sent(&call)["model"]), ("qwen3:4b", &"qwen3:4b".into()));
+                assert_eq!((call.model.as_str(), &sent(&call)["model"]), ("qwen3:4b", &"qwen3:4b".into()));
             }
         }
         let missing = parse(Proxied::Show, b"{}", &rules()).unwrap_err();
@@ -178,9 +184,12 @@ mod tests {
             assert_eq!(parse(Proxied::Chat, body.as_bytes(), &rules).unwrap_err(), ValidateError::CloudModel);
         }
         rules.cloud_models = true;
-        assert_eq!(&*parse(Proxied::Chat, br#"{"model":"a:cloud"}"#, &rules).unwrap().model.0, "a:cloud");
+        assert_eq!(
+            parse(Proxied::Chat, br#"{"model":"a:cloud"}"#, &rules).unwrap().model.as_str(),
+            "a:cloud"
+        );
         rules.cloud_models = false;
-        rules.default_model = ModelName("a:cloud".into());
+        rules.default_model = ModelName::parse("a:cloud").unwrap();
         assert_eq!(parse(Proxied::Chat, b"{}", &rules).unwrap_err(), ValidateError::CloudModel);
     }
 

@@ -15,11 +15,12 @@ mod schema;
 mod testing;
 mod tools;
 
+use crate::dialect::{Call, Shape};
 use crate::endpoint::Proxied;
 use crate::validate::bounds::{self, At};
 use crate::validate::json::{self, Entries, Json};
 use crate::validate::object::get;
-use crate::validate::{Call, Rules, Shape, ValidateError};
+use crate::validate::{Rules, ValidateError};
 
 use draft::{Draft, asks_stream};
 

@@ -1,14 +1,15 @@
 //! What the tests of these files share.
 
 use crate::config::{Limits, Options};
+use crate::dialect::Call;
 use crate::endpoint::Proxied;
 use crate::types::ModelName;
-use crate::validate::{Call, Rules, ValidateError};
+use crate::validate::{Rules, ValidateError};
 
 /// The defaults of the configuration.
 pub(super) fn rules() -> Rules {
     Rules {
-        default_model: ModelName("qwen3:4b".into()),
+        default_model: ModelName::parse("qwen3:4b").unwrap(),
         limits: Limits {
             requests_per_minute: None,
             concurrent: None,

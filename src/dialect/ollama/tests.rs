@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::testing::{no, ok, rules, sent, under};
+use crate::dialect::Shape;
 use crate::endpoint::Proxied::{self, Chat, ChatApi, Embed, Embeddings, Generate, Show};
-use crate::validate::{Shape, ValidateError};
+use crate::validate::ValidateError;
 
 const ROUTES: [Proxied; 6] = [Chat, Generate, ChatApi, Embed, Embeddings, Show];
 
@@ -18,7 +19,7 @@ fn a_plain_chat_is_rebuilt() {
         r#"{"model":"mistral:latest","stream":false,"messages":[{"role":"user","content":"hi éé\n"}]}"#;
     assert_eq!(String::from_utf8_lossy(&call.body), body);
     assert_eq!(
-        (call.path, call.shape, call.stream, &*call.model.0),
+        (call.path, call.shape, call.stream, call.model.as_str()),
         ("/api/chat", Shape::Chat, false, "mistral:latest")
     );
     assert!(call.dropped.is_empty());
@@ -326,7 +327,7 @@ fn what_passes_is_strict_and_holds_only_what_was_asked() {
             passed += 1;
             let (asked, sent): (Value, _) = (serde_json::from_str(&body).unwrap(), sent(&call));
             assert!(authorised("", &asked, &sent), "{route:?}\n{body}\n{sent}");
-            assert_eq!(sent["model"], *call.model.0);
+            assert_eq!(sent["model"], call.model.as_str());
             assert!(
                 sent.get("template").is_none() && sent.get("foo").is_none() && sent.get("shift").is_none()
             );

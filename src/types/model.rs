@@ -4,10 +4,8 @@
 //! the parts that are defaults. Promises the canonical [`ModelName`], which is compared with allow-lists and sent on.
 //! Refuses what Ollama cannot mean by a name: empty parts, other characters, `..`, digests, too many parts.
 
+use std::fmt;
 use std::sync::Arc;
-
-use super::{ValidateError, shown};
-use crate::types::ModelName;
 
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
@@ -17,14 +15,33 @@ const MAX_HOST: usize = 350;
 /// Bytes of any other part.
 const MAX_PART: usize = 80;
 
-/// Reads a name; cloud names are names too, see [`is_cloud_name`].
-pub fn canonical(name: &str) -> Result<ModelName, ValidateError> {
-    if is_plain(name) {
-        return Ok(ModelName(Arc::from(name)));
+/// A canonical model name: `alpha:latest`, `team/alpha:v2`, `host/team/alpha:v2`; lower case, never a default part.
+/// The default is nobody's name: no spelling leads to it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ModelName(Arc<str>);
+
+/// No model can have this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidName;
+
+impl ModelName {
+    /// Reads a name in any spelling that Ollama takes; cloud names are names too, see [`is_cloud_name`].
+    pub fn parse(name: &str) -> Result<Self, InvalidName> {
+        if is_plain(name) {
+            return Ok(Self(Arc::from(name)));
+        }
+        Parts::of(name.trim()).map(|parts| parts.name()).ok_or(InvalidName)
     }
-    match Parts::of(name.trim()) {
-        Some(parts) => Ok(parts.name()),
-        None => Err(ValidateError::ModelName(format!("invalid model name {}", shown(name)))),
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -149,9 +166,9 @@ mod tests {
             ("qwen2.5-coder:1.5b", "qwen2.5-coder:1.5b"),
             ("_x:_y", "_x:_y"),
         ] {
-            let got = canonical(spelled).unwrap();
-            assert_eq!(&*got.0, name, "{spelled}");
-            assert_eq!(canonical(&got.0).unwrap(), got, "canonical twice: {spelled}");
+            let got = ModelName::parse(spelled).unwrap();
+            assert_eq!(got.as_str(), name, "{spelled}");
+            assert_eq!(ModelName::parse(got.as_str()), Ok(got), "canonical twice: {spelled}");
         }
     }
 
@@ -192,18 +209,19 @@ mod tests {
             "a/..",
             "\u{212a}imi",
         ] {
-            let got = canonical(spelled);
-            assert!(matches!(got, Err(ValidateError::ModelName(_))), "{spelled:?} gave {got:?}");
+            assert_eq!(ModelName::parse(spelled), Err(InvalidName), "{spelled:?}");
         }
         let long = "a".repeat(80);
         assert!(
-            canonical(&"a".repeat(79)).is_ok()
-                && canonical(&long).is_ok()
-                && canonical(&format!("{long}a")).is_err()
+            ModelName::parse(&"a".repeat(79)).is_ok()
+                && ModelName::parse(&long).is_ok()
+                && ModelName::parse(&format!("{long}a")).is_err()
         );
         let host = "h".repeat(350);
-        assert!(canonical(&format!("{host}/n/m")).is_ok() && canonical(&format!("{host}h/n/m")).is_err());
-        assert_eq!(canonical("a b").unwrap_err().to_string(), "invalid model name \"a b\"");
+        assert!(
+            ModelName::parse(&format!("{host}/n/m")).is_ok()
+                && ModelName::parse(&format!("{host}h/n/m")).is_err()
+        );
     }
 
     #[test]

@@ -1,39 +1,35 @@
 //! The request as it comes in: its query, its media type, its body up to the cap.
 
-use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
+use super::ValidateError;
 use crate::listen::{Inlet, TooLarge};
-use crate::respond::Failure;
 
-/// A key in a URL ends in logs, histories and referrers.
-pub(super) fn query(query: Option<&str>) -> Result<(), Failure> {
+/// No query is read; a key in one is refused.
+pub fn query(query: Option<&str>) -> Result<(), ValidateError> {
     const NAMES: [&str; 6] = ["key", "api_key", "apikey", "api-key", "token", "access_token"];
     let named = |pair: &str| {
         let name = pair.split('=').next().unwrap_or("");
         NAMES.iter().any(|key| name.eq_ignore_ascii_case(key))
     };
-    if query.is_some_and(|query| query.split('&').any(named)) {
-        return Err(Failure::refused(
-            StatusCode::BAD_REQUEST,
-            "a key belongs in the Authorization header, not in the URL: rotate it, since URLs are logged",
-        ));
-    }
-    Ok(())
+    if query.is_some_and(|query| query.split('&').any(named)) { Err(ValidateError::KeyInUrl) } else { Ok(()) }
 }
 
 /// JSON; a missing type and curl's default are read as JSON where a key was presented (people paste Ollama's own curl
 /// lines), and refused otherwise, since a web page can send those without a preflight.
-pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure> {
-    let unsupported = |message: &str| Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+pub fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), ValidateError> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        return Err(unsupported("a Content-Encoding is not accepted: send the body as it is"));
+        return Err(ValidateError::MediaType("a Content-Encoding is not accepted: send the body as it is"));
     }
     let Some(value) = headers.get(CONTENT_TYPE) else {
-        return if keyed { Ok(()) } else { Err(unsupported("send Content-Type: application/json")) };
+        return if keyed {
+            Ok(())
+        } else {
+            Err(ValidateError::MediaType("send Content-Type: application/json"))
+        };
     };
     if value == "application/json" {
         return Ok(());
@@ -50,28 +46,25 @@ pub(super) fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), Failure
     if utf8 && (json || pasted) {
         Ok(())
     } else {
-        Err(unsupported("send Content-Type: application/json, in UTF-8"))
+        Err(ValidateError::MediaType("send Content-Type: application/json, in UTF-8"))
     }
 }
 
 /// The whole body, up to the cap; refused before it is read where its length says so.
-pub(super) async fn read(inlet: &Inlet, cap: usize) -> Result<Vec<u8>, Failure> {
-    inlet.read(cap).await.map_err(|TooLarge| {
-        let words = format!("the body is larger than limits.body ({cap} bytes)");
-        Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, words)
-    })
+pub async fn read(inlet: &Inlet, cap: usize) -> Result<Vec<u8>, ValidateError> {
+    inlet.read(cap).await.map_err(|TooLarge| ValidateError::TooLarge { cap })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(value: Option<&str>, keyed: bool) -> u16 {
+    fn ask(value: Option<&str>, keyed: bool) -> bool {
         let mut headers = HeaderMap::new();
         if let Some(value) = value {
             headers.insert(CONTENT_TYPE, value.parse().unwrap());
         }
-        media_type(&headers, keyed).map_or_else(|failure| failure.status.as_u16(), |()| 200)
+        media_type(&headers, keyed).is_ok()
     }
 
     #[test]
@@ -79,15 +72,15 @@ mod tests {
         for good in
             ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""]
         {
-            assert_eq!((ask(Some(good), true), ask(Some(good), false)), (200, 200), "{good}");
+            assert_eq!((ask(Some(good), true), ask(Some(good), false)), (true, true), "{good}");
         }
-        assert_eq!((ask(None, true), ask(None, false)), (200, 415));
+        assert_eq!((ask(None, true), ask(None, false)), (true, false));
         let form = Some("application/x-www-form-urlencoded");
-        assert_eq!((ask(form, true), ask(form, false)), (200, 415));
+        assert_eq!((ask(form, true), ask(form, false)), (true, false));
         for bad in
             ["text/plain", "application/json; charset=utf-16", "multipart/form-data", "", "application/jsonx"]
         {
-            assert_eq!(ask(Some(bad), true), 415, "{bad}");
+            assert!(!ask(Some(bad), true), "{bad}");
         }
     }
 
