@@ -49,8 +49,8 @@ async fn serve(config: &Config) -> ExitCode {
 /// Logs on, parts built, listener bound.
 pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     let json = trace::is_json(config.log.json);
-    trace::install(json, config.log.level);
     let log: Arc<AccessLog> = AccessLog::new(json, config.log.level);
+    trace::install(json, config.log.level, &log);
     App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.

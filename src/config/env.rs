@@ -8,9 +8,15 @@ use super::fault::Faults;
 use super::keys::{KEYS, Kind};
 use super::raw::{Origin, Raw, distance};
 
-/// A snapshot of the process environment, so that tests need none.
-#[derive(Debug, Clone, Default)]
+/// A snapshot of the process environment, so that tests need none. Prints its names alone: some values are secrets.
+#[derive(Clone, Default)]
 pub struct Env(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Env {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 /// Where Ollama's clients are pointed: the hint for the upstream when `OLLAMA_LOCAL_URL` is absent.
 pub const OLLAMA_HOST: &str = "OLLAMA_HOST";
@@ -135,6 +141,14 @@ mod tests {
         for path in [full, empty] {
             std::fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn no_secret_is_printed_by_accident() {
+        let (raw, _) = read(&[("OLLAMA_API_KEY", "hunter2")]);
+        let env = Env([("OLLAMA_API_KEY".to_owned(), "hunter2".to_owned())].into());
+        let printed = format!("{raw:?} {env:?}");
+        assert!(printed.contains("OLLAMA_API_KEY") && !printed.contains("hunter2"), "{printed}");
     }
 
     #[test]

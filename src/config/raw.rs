@@ -30,10 +30,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Text by key. Lists are joined with commas.
-#[derive(Debug, Default)]
+/// Text by key. Lists are joined with commas. Prints its keys alone: some values are secrets.
+#[derive(Default)]
 pub struct Raw {
     values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
 }
 
 impl Raw {

@@ -216,8 +216,7 @@ impl Reader<'_> {
             self.faults.add("upstream.url", &origin, message);
             UpstreamUrl { host: "localhost".into(), port: 11434, prefix: String::new() }
         });
-        let own_address = url.host.parse::<IpAddr>().is_ok_and(|ip| ip == listen.address);
-        if url.port == listen.port && listen.port != 0 && (url.is_loopback() || own_address) {
+        if url.port == listen.port && listen.port != 0 && url.may_be(listen.address) {
             self.faults.add(
                 "upstream.url",
                 origin,

@@ -86,6 +86,17 @@ impl UpstreamUrl {
         }
     }
 
+    /// Does a connection to it reach a listener on this address of this machine, the port aside? The names of other addresses
+    /// of this machine are not known here.
+    pub fn may_be(&self, listener: IpAddr) -> bool {
+        match self.host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+            // An unspecified address is dialled as loopback.
+            Ok(ip) if ip.is_unspecified() => listener.is_unspecified() || listener.is_loopback(),
+            Ok(ip) => ip == listener || (listener.is_unspecified() && ip.is_loopback()),
+            Err(_) => self.is_loopback() && (listener.is_unspecified() || listener.is_loopback()),
+        }
+    }
+
     /// Is it on this machine?
     pub fn is_loopback(&self) -> bool {
         self.host.eq_ignore_ascii_case("localhost")
@@ -142,6 +153,32 @@ mod tests {
             "http://h/%2e",
         ] {
             assert!(UpstreamUrl::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_circle_is_told_from_a_neighbour() {
+        let ask = |host: &str, listener: &str| url(host, 1, "").may_be(listener.parse().unwrap());
+        for (host, listener) in [
+            ("localhost", "127.0.0.1"),
+            ("localhost", "::1"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("localhost", "0.0.0.0"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("192.168.1.5", "192.168.1.5"),
+            ("::1", "::"),
+        ] {
+            assert!(ask(host, listener), "{host} at {listener}");
+        }
+        for (host, listener) in [
+            ("localhost", "192.168.1.5"),
+            ("127.0.0.1", "192.168.1.5"),
+            ("127.0.0.2", "127.0.0.1"),
+            ("box.lan", "0.0.0.0"),
+            ("192.168.1.6", "192.168.1.5"),
+        ] {
+            assert!(!ask(host, listener), "{host} at {listener}");
         }
     }
 

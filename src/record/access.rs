@@ -1,7 +1,7 @@
-//! Access lines: gathered per thread, written to stderr by a thread that ticks.
+//! Access lines and events: gathered per thread, written to stderr by a thread that ticks.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct AccessLog {
     level: tracing::Level,
     shards: Vec<Mutex<Vec<u8>>>,
     lost: AtomicU64,
+    /// Does somebody take what is in the buffers?
+    running: AtomicBool,
     stopped: Mutex<bool>,
     wake: Condvar,
 }
@@ -29,6 +31,7 @@ impl AccessLog {
             level,
             shards: (0..SHARDS).map(|_| Mutex::new(Vec::new())).collect(),
             lost: AtomicU64::new(0),
+            running: AtomicBool::new(false),
             stopped: Mutex::new(false),
             wake: Condvar::new(),
         })
@@ -55,14 +58,28 @@ impl AccessLog {
         line(self.json, &mut buffer);
     }
 
+    /// Takes the whole line of an event; while nobody writes, at once.
+    pub(super) fn event(&self, line: &[u8]) {
+        if self.running.load(Ordering::Relaxed) {
+            self.write(|_, buffer| buffer.extend_from_slice(line));
+        } else {
+            // Nobody is left to be told when stderr is gone.
+            let _gone = std::io::stderr().write_all(line);
+        }
+    }
+
     /// Writes until [`AccessLog::stop`]; runs in a thread of its own, so that a stalled stderr stalls nobody.
     pub fn run(&self) {
         let mut buffer = Vec::new();
+        self.running.store(true, Ordering::Relaxed);
         loop {
             let stopped = {
                 let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
                 *self.wake.wait_timeout(stopped, TICK).unwrap_or_else(PoisonError::into_inner).0
             };
+            if stopped {
+                self.running.store(false, Ordering::Relaxed);
+            }
             self.flush(&mut buffer);
             if stopped {
                 return;

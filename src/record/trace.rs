@@ -2,27 +2,44 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use tracing::{Event, Level, Subscriber, field};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{escape, stamp};
+use super::{AccessLog, escape, stamp};
 
 /// JSON or text: as configured, else text on a terminal.
 pub fn is_json(configured: Option<bool>) -> bool {
     configured.unwrap_or_else(|| !std::io::stderr().is_terminal())
 }
 
-/// Sends events to stderr from now on. A second call in one process changes nothing.
-pub fn install(json: bool, level: Level) {
+/// Sends events to the log's writer from now on, so that a stalled stderr stalls no request. A second call in one process
+/// changes nothing.
+pub fn install(json: bool, level: Level, log: &Arc<AccessLog>) {
+    let log = Arc::clone(log);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(move || Through(Arc::clone(&log)))
         .event_format(Lines { json });
     // Already installed: a test starts several gateways in one process.
     let _again = tracing::subscriber::set_global_default(subscriber.finish());
+}
+
+/// One event's way to the log.
+struct Through(Arc<AccessLog>);
+
+impl std::io::Write for Through {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.event(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Lines {

@@ -216,6 +216,9 @@ impl From<RouteError> for Failure {
                 StatusCode::FORBIDDEN,
                 format!("'{model}' runs in the cloud, which is switched off here"),
             ),
+            RouteError::NotReady(detail) => {
+                Self::upstream(StatusCode::SERVICE_UNAVAILABLE, "the model server cannot be reached", detail)
+            }
         }
     }
 }

@@ -8,9 +8,11 @@ mod catalogue;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use crate::config;
 use crate::dialect::Call;
-use crate::listen::clock::{self, Clock};
+use crate::listen::clock::{self, Clock, Millis};
 use crate::types::ModelName;
 use crate::upstream::{Client, Outgoing, Piece, UpstreamError};
 
@@ -19,6 +21,8 @@ use catalogue::Catalogue;
 /// Lists and probes must answer within this.
 const PROBE: Duration = Duration::from_secs(5);
 const MAX_LIST: usize = 8 << 20;
+/// What it said to somebody else this lately is said again.
+const FRESH: Millis = 100;
 
 /// Where a call goes.
 #[derive(Debug)]
@@ -42,6 +46,9 @@ pub enum RouteError {
     /// It runs on ollama.com, on the operator's account.
     #[error("{0} is a cloud model")]
     CloudModel(ModelName),
+    /// It does not answer.
+    #[error("the upstream does not answer: {0}")]
+    NotReady(String),
 }
 
 /// The upstreams (one, for now) and what they have.
@@ -50,6 +57,8 @@ pub struct Pool {
     client: Arc<Client>,
     catalogue: Catalogue,
     cloud_models: bool,
+    /// When the upstream was last asked whether it answers, and what it said; one asks at a time.
+    probed: Mutex<Option<(Millis, Result<(), String>)>>,
 }
 
 impl Pool {
@@ -59,6 +68,7 @@ impl Pool {
             client: Client::new(upstream.url.clone(), upstream.connect),
             catalogue: Catalogue::default(),
             cloud_models,
+            probed: Mutex::default(),
         }
     }
 
@@ -100,6 +110,21 @@ impl Pool {
     pub fn any_model(&self) -> Option<ModelName> {
         let list = self.catalogue.get()?;
         list.keys().next().cloned()
+    }
+
+    /// Does the upstream answer, now or a moment ago? Anybody may ask, so many at once cost it one question.
+    pub async fn probe(&self, clock: &Clock) -> Result<(), RouteError> {
+        let mut probed = self.probed.lock().await;
+        let now = clock::now();
+        if let Some((at, said)) = &*probed
+            && now.saturating_sub(*at) < FRESH
+        {
+            return said.clone().map_err(RouteError::NotReady);
+        }
+        // Whoever leaves while it is asked takes nothing along: the next one asks.
+        let said = self.get(clock, "/api/version").await.map(|_| ()).map_err(|error| error.to_string());
+        *probed = Some((now, said.clone()));
+        said.map_err(RouteError::NotReady)
     }
 
     /// Asks the upstream for its models.
@@ -147,7 +172,7 @@ impl Pool {
     }
 
     /// Asks again in the background, at most every few seconds: a request for a known model does not wait for it.
-    fn refresh_behind(self: &Arc<Self>, now: clock::Millis) {
+    fn refresh_behind(self: &Arc<Self>, now: Millis) {
         if self.catalogue.is_old(now) {
             self.catalogue.asked(now);
             let pool = Arc::clone(self);

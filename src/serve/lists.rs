@@ -1,20 +1,19 @@
 //! Answers that are ours: pages, probes, and the lists of models, filtered and scrubbed.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::gate::{Gate, Visit};
 use crate::admit::Permit;
 use crate::dialect::Call;
-use crate::dialect::ollama::answer;
+use crate::dialect::ollama::{answer, models};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::respond::{Failure, head};
-use crate::types::is_cloud_name;
 use crate::upstream::Outgoing;
 
 /// Endpoints that ask no key and nobody else.
@@ -31,7 +30,7 @@ pub(super) fn open(
             response.headers_mut().insert(LOCATION, HeaderValue::from_static("/chat"));
             Ok(response)
         }
-        Endpoint::Health => Ok(object(visit, &json!({"status": "ok"}), None)),
+        Endpoint::Health => Ok(json_answer(visit, br#"{"status":"ok"}"#.to_vec(), None)),
         _ => {
             let (text, headers) = gate.pages.file(path).ok_or(Refusal::Unknown)?;
             let mut response = visit.whole(text, None);
@@ -41,20 +40,14 @@ pub(super) fn open(
     }
 }
 
-/// Ready means: a request would be answered. The upstream is asked, not remembered.
+/// Ready means: a request would be answered.
 pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     if clock.draining() {
         return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"));
     }
-    match gate.pool.get(&clock, "/api/version").await {
-        Ok(_) => Ok(object(visit, &json!({"status": "ready"}), None)),
-        Err(error) => {
-            let mut failure = Failure::from(error);
-            failure.status = StatusCode::SERVICE_UNAVAILABLE;
-            Err(failure)
-        }
-    }
+    gate.pool.probe(&clock).await?;
+    Ok(json_answer(visit, br#"{"status":"ready"}"#.to_vec(), None))
 }
 
 /// `/models`, and Ollama's own lists where they are opened.
@@ -66,26 +59,26 @@ pub(super) async fn list(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let rate = permit.rate();
-    let value = match endpoint {
-        Endpoint::Proxied(Proxied::Version) => parsed(&gate.pool.get(&clock, "/api/version").await?)?,
-        Endpoint::Proxied(Proxied::Ps) => {
-            let mut value = parsed(&gate.pool.get(&clock, "/api/ps").await?)?;
-            filter(gate, &mut value);
-            value
-        }
-        _ => {
-            let mut value = parsed(&gate.pool.get(&clock, "/api/tags").await?)?;
-            filter(gate, &mut value);
-            if endpoint == Endpoint::Models {
-                // What is loaded is a courtesy: the list is answered without it where that question fails.
-                if let Ok(loaded) = gate.pool.get(&clock, "/api/ps").await {
-                    mark_loaded(&mut value, &loaded);
-                }
-            }
-            value
-        }
+    let path = match endpoint {
+        Endpoint::Proxied(Proxied::Version) => "/api/version",
+        Endpoint::Proxied(Proxied::Ps) => "/api/ps",
+        _ => "/api/tags",
     };
-    let mut response = object(visit, &value, Some(permit));
+    let body = gate.pool.get(&clock, path).await?;
+    let shown = if path == "/api/version" {
+        serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object).map(|_| body)
+    } else {
+        let mut loaded = BTreeSet::new();
+        // What is loaded is a courtesy: the list is answered without it where that question fails.
+        if endpoint == Endpoint::Models
+            && let Ok(list) = gate.pool.get(&clock, "/api/ps").await
+        {
+            loaded = models::names(&list);
+        }
+        models::list(&body, gate.rules.cloud_models, &loaded)
+    };
+    let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
+    let mut response = json_answer(visit, shown, Some(permit));
     if let Some(rate) = rate {
         head::rate(response.headers_mut(), rate);
     }
@@ -106,62 +99,12 @@ pub(super) async fn show(
     if status != 200 {
         return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
     }
-    let mut value = parsed(&body)?;
-    if let Some(Value::String(text)) = value.get_mut("modelfile") {
-        let tells = |line: &str| {
-            line.starts_with('#')
-                || ((line.starts_with("FROM ") || line.starts_with("ADAPTER ")) && line.contains(['/', '\\']))
-        };
-        *text = text.lines().filter(|line| !tells(line)).collect::<Vec<_>>().join("\n");
-    }
-    Ok(object(visit, &value, Some(permit)))
+    let shown = models::facts(&body).ok_or_else(|| Failure::bad_answer("facts that are no JSON object"))?;
+    Ok(json_answer(visit, shown, Some(permit)))
 }
 
-fn object(visit: &mut Visit, value: &Value, permit: Option<Permit>) -> Response<ReplyBody> {
-    let mut response = visit.whole(value.to_string(), permit);
+fn json_answer(visit: &mut Visit, bytes: Vec<u8>, permit: Option<Permit>) -> Response<ReplyBody> {
+    let mut response = visit.whole(bytes, permit);
     head::media_type(response.headers_mut(), head::JSON);
     response
-}
-
-fn parsed(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| Failure::bad_answer("a list that is no JSON object"))
-}
-
-/// Cloud models are not shown where they cannot be used.
-fn filter(gate: &Gate, list: &mut Value) {
-    let Some(models) = list.get_mut("models") else { return };
-    if models.is_null() {
-        *models = json!([]);
-    }
-    if let Value::Array(models) = models
-        && !gate.rules.cloud_models
-    {
-        models.retain(|entry| {
-            let remote =
-                entry.get("remote_host").and_then(Value::as_str).is_some_and(|host| !host.is_empty());
-            let named = entry.get("name").and_then(Value::as_str).is_some_and(is_cloud_name);
-            !remote && !named
-        });
-    }
-}
-
-fn mark_loaded(list: &mut Value, loaded: &[u8]) {
-    let Ok(loaded) = serde_json::from_slice::<Value>(loaded) else { return };
-    let names: HashSet<&str> = loaded
-        .get("models")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|m| m.get("name")?.as_str())
-        .collect();
-    for entry in list.get_mut("models").and_then(Value::as_array_mut).into_iter().flatten() {
-        if entry.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(name))
-            && let Some(entry) = entry.as_object_mut()
-        {
-            entry.insert("loaded".into(), Value::Bool(true));
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod glance;
 mod keep_alive;
 mod knobs;
 mod messages;
+pub mod models;
 mod options;
 mod schema;
 #[cfg(test)]

@@ -1,0 +1,134 @@
+//! Ollama's lists and facts about models, as they may be shown.
+//!
+//! Takes the upstream's own answer; promises the same shape without models that cannot be used here and without what tells about
+//! its machine. A list is gone through entry by entry: one of megabytes costs no multiple of itself.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::types::{ModelName, is_cloud_name};
+
+#[derive(Deserialize)]
+struct List<'a> {
+    // Go writes an empty list as null.
+    #[serde(borrow)]
+    models: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    models: Option<Vec<Name<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Name<'a> {
+    #[serde(borrow)]
+    name: std::borrow::Cow<'a, str>,
+}
+
+/// The names in a list; none where it is none.
+pub fn names(list: &[u8]) -> BTreeSet<String> {
+    let named: Option<Named<'_>> = serde_json::from_slice(list).ok();
+    named.and_then(|list| list.models).into_iter().flatten().map(|model| model.name.into_owned()).collect()
+}
+
+/// `/api/tags` or `/api/ps` as they may be shown; `None` where it is no list. Models in `loaded` are marked.
+pub fn list(body: &[u8], cloud_models: bool, loaded: &BTreeSet<String>) -> Option<Vec<u8>> {
+    let list: List<'_> = serde_json::from_slice(body).ok()?;
+    let mut out = b"{\"models\":[".to_vec();
+    for raw in list.models.unwrap_or_default() {
+        let mut entry: Value = serde_json::from_str(raw.get()).ok()?;
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !cloud_models && (!text("remote_host").is_empty() || is_cloud_name(text("name"))) {
+            continue;
+        }
+        let is_loaded = loaded.contains(text("name"));
+        without_paths(&mut entry);
+        if is_loaded && let Some(entry) = entry.as_object_mut() {
+            entry.insert("loaded".into(), Value::Bool(true));
+        }
+        if out.last() != Some(&b'[') {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, &entry).ok()?;
+    }
+    out.extend_from_slice(b"]}");
+    Some(out)
+}
+
+/// `/api/show` as it may be shown; `None` where it is no object.
+pub fn facts(body: &[u8]) -> Option<Vec<u8>> {
+    let mut facts: Value = serde_json::from_slice(body).ok().filter(Value::is_object)?;
+    if let Some(Value::String(text)) = facts.get_mut("modelfile") {
+        let tells = |line: &str| {
+            line.starts_with('#')
+                || ((line.starts_with("FROM ") || line.starts_with("ADAPTER ")) && line.contains(['/', '\\']))
+        };
+        *text = text.lines().filter(|line| !tells(line)).collect::<Vec<_>>().join("\n");
+    }
+    without_paths(&mut facts);
+    serde_json::to_vec(&facts).ok()
+}
+
+/// A model made from a file names that file as its parent.
+fn without_paths(entry: &mut Value) {
+    if let Some(Value::String(parent)) = entry.pointer_mut("/details/parent_model")
+        && ModelName::parse(parent).is_err()
+    {
+        parent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn shown(body: &Value, cloud: bool, loaded: &[&str]) -> Value {
+        let loaded = loaded.iter().map(|name| (*name).to_owned()).collect();
+        serde_json::from_slice(&list(body.to_string().as_bytes(), cloud, &loaded).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_list_shows_what_can_be_used() {
+        let body = json!({"models": [
+            {"name": "alpha:latest", "size": 1, "details": {"parent_model": "/root/.ollama/models/blobs/sha256-1"}},
+            {"name": "beta:latest", "details": {"parent_model": "alpha:latest"}},
+            {"name": "gpt:120b-cloud"},
+            {"name": "innocent:1b", "remote_host": "https://ollama.com:443"},
+        ]});
+        let expected = json!({"models": [
+            {"name": "alpha:latest", "size": 1, "details": {"parent_model": ""}, "loaded": true},
+            {"name": "beta:latest", "details": {"parent_model": "alpha:latest"}},
+        ]});
+        assert_eq!(shown(&body, false, &["alpha:latest"]), expected);
+        assert_eq!(shown(&body, true, &[])["models"].as_array().unwrap().len(), 4);
+        assert_eq!(shown(&json!({"models": null}), false, &[]), json!({"models": []}));
+        for broken in ["", "[]", "{\"models\":1}", "<html>"] {
+            assert_eq!(list(broken.as_bytes(), true, &BTreeSet::new()), None, "{broken}");
+        }
+        assert_eq!(names(body.to_string().as_bytes()).len(), 4);
+        assert!(names(b"<html>").is_empty());
+    }
+
+    #[test]
+    fn facts_tell_no_paths() {
+        let body = json!({
+            "modelfile": "# Modelfile\nFROM /root/.ollama/models/blobs/sha256-1\nADAPTER C:\\a\nTEMPLATE {{ .Prompt }}",
+            "details": {"parent_model": "C:\\models\\a.gguf", "family": "llama"},
+            "model_info": {"general.architecture": "llama"},
+        });
+        let shown: Value = serde_json::from_slice(&facts(body.to_string().as_bytes()).unwrap()).unwrap();
+        let expected = json!({
+            "modelfile": "TEMPLATE {{ .Prompt }}",
+            "details": {"parent_model": "", "family": "llama"},
+            "model_info": {"general.architecture": "llama"},
+        });
+        assert_eq!(shown, expected);
+        assert_eq!(facts(b"[]"), None);
+    }
+}
