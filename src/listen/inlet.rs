@@ -89,6 +89,12 @@ impl Inlet {
         inner.stopped
     }
 
+    /// The request was answered: what nobody read of its body need not wait for the next request to go.
+    pub(super) fn forget(&self) {
+        let mut inner = self.inner();
+        (inner.bytes, inner.allowance) = (Vec::new(), UNASKED);
+    }
+
     /// Must the caller be told now that it may send? Said once.
     pub(super) fn takes_go_on(&self) -> bool {
         std::mem::take(&mut self.inner().go_on)
@@ -171,6 +177,8 @@ mod tests {
         assert!(read(&inlet, 1 << 20).is_pending());
         assert!(!inlet.is_full());
         assert!(!inlet.takes_go_on(), "it sends already");
+        inlet.forget();
+        assert_eq!(inlet.inner().bytes.capacity(), 0, "an idle connection holds no body that was refused");
         inlet.begin(Framing::Length(10), true);
         assert!(read(&inlet, 10).is_pending());
         assert!(inlet.takes_go_on() && !inlet.takes_go_on());

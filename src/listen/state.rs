@@ -99,6 +99,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
         self.0.answered.store(true, Ordering::Relaxed);
+        self.0.inlet.forget();
         self.0.rearm_idle();
     }
 }
