@@ -78,7 +78,8 @@ impl http_body::Body for ReplyBody {
         loop {
             let frame = match this {
                 Self::Whole { bytes, .. } if bytes.is_empty() => None,
-                // In slices: hyper takes the next when the last went out, so what is held is held while the caller reads.
+                // In slices: hyper takes the next while it holds less than its buffer, so what is held is held until all but the
+                // last 64 KiB have gone out.
                 Self::Whole { bytes, held } => {
                     let slice = bytes.split_to(bytes.len().min(SLICE));
                     if let Some(record) = &mut held.record {

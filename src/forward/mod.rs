@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use crate::config;
-use crate::dialect::Call;
 use crate::dialect::ollama::answer::{self, Line};
 use crate::listen::clock::{self, Clock, Millis};
 use crate::queue::Turn;
@@ -78,13 +77,8 @@ pub enum Opened {
 }
 
 /// Sends the call, and waits for the head of the answer; for all of it where it is not streamed.
-pub async fn open(
-    rules: &Rules,
-    target: Target,
-    turn: Turn,
-    call: &Call,
-    clock: &Clock,
-) -> Result<Opened, Failure> {
+pub async fn open(rules: &Rules, target: &Target, turn: Turn, clock: &Clock) -> Result<Opened, Failure> {
+    let call = target.call();
     let now = clock.now();
     let total_by = clock::after(now, rules.total);
     let by = clock::after(now, rules.first_byte).min(total_by);

@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::lines::{Lines, Splitter};
 use super::{Held, Rules};
-use crate::dialect::Call;
+use crate::dialect::Shape;
 use crate::dialect::ollama::answer;
 use crate::listen::clock::{self, Clock, Millis, NEVER};
 use crate::queue::Turn;
 use crate::record::{Ending, Record};
 use crate::respond::StreamFault;
-use crate::types::Side;
+use crate::types::{ModelName, Side};
 use crate::upstream::{self, Piece};
 
 /// Behind the final object the upstream gets this long to end its body properly, so that its connection can serve again.
@@ -24,7 +24,9 @@ const LINGER: Millis = 1_000;
 pub struct Stream {
     pub(super) rules: Arc<Rules>,
     pub(super) clock: Arc<Clock>,
-    pub(super) call: Arc<Call>,
+    /// For heartbeats: the call itself, with its body, is not kept while the answer runs.
+    shape: Shape,
+    model: ModelName,
     pub(super) record: Record,
     /// Dropped with the stream.
     _held: Held,
@@ -34,9 +36,16 @@ pub struct Stream {
 
 impl Stream {
     /// Of this call, from now on.
-    pub fn new(rules: Arc<Rules>, clock: Arc<Clock>, call: Arc<Call>, record: Record, held: Held) -> Self {
+    pub fn new(
+        rules: Arc<Rules>,
+        clock: Arc<Clock>,
+        shape: Shape,
+        model: ModelName,
+        record: Record,
+        held: Held,
+    ) -> Self {
         let sent = clock.now();
-        Self { rules, clock, call, record, _held: held, sent }
+        Self { rules, clock, shape, model, record, _held: held, sent }
     }
 
     /// The first heartbeat is due already.
@@ -50,7 +59,7 @@ impl Stream {
         if !self.clock.passed(clock::after(self.sent, self.rules.heartbeat)) {
             return None;
         }
-        Some(self.send(answer::heartbeat(self.call.shape(), self.call.model())))
+        Some(self.send(answer::heartbeat(self.shape, &self.model)))
     }
 
     pub(super) fn send(&mut self, bytes: Vec<u8>) -> Bytes {

@@ -53,6 +53,8 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
             Arc::clone(&handler).answer(Arc::clone(&state), peer, request.into_parts().0)
         })
     };
+    // While it answers, hyper looks for the end of the connection by reading, and that read is what brings the body into the
+    // inlet: `half_close(false)` is not only for noticing who leaves. Tests in `tests/it/bodies.rs` hold hyper to it.
     // Deadlines are ours (`read_by`, `write_by`); hyper's own header timeout would arm a timer per request.
     let mut conn = http1::Builder::new()
         .half_close(false)

@@ -215,6 +215,9 @@ fn target_form(target: &str, host: Option<&[u8]>) -> Result<(), Reject> {
     if target.starts_with('/') {
         return Ok(());
     }
+    if target != "*" && target.parse::<http::Uri>().is_err() {
+        return Err(ODD);
+    }
     let Some((scheme, rest)) = target.split_once("://") else { return Ok(()) };
     let authority = rest.split(['/', '?']).next().unwrap_or("");
     let same = host.is_some_and(|host| authority.as_bytes().eq_ignore_ascii_case(host));
@@ -284,8 +287,10 @@ mod tests {
                 head[at] = byte;
                 if end_of(&head, 0) == Ok(Some(head.len())) && judge(&head, |_| {}).is_ok() {
                     let mut fields = [httparse::EMPTY_HEADER; 8];
-                    let parsed = httparse::Request::new(&mut fields).parse(&head);
-                    assert!(parsed.is_ok_and(|status| status.is_complete()), "{at} {byte}");
+                    let mut parsed = httparse::Request::new(&mut fields);
+                    assert!(parsed.parse(&head).is_ok_and(|status| status.is_complete()), "{at} {byte}");
+                    let target = parsed.path.unwrap();
+                    assert!(target.parse::<http::Uri>().is_ok(), "{target}");
                 }
             }
         }
@@ -350,6 +355,9 @@ mod tests {
             "GET / HTTP/1.1\nHost: a\n\n",
             "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET foo/bar HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ?x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a:b:c/ HTTP/1.1\r\nHost: a:b:c\r\n\r\n",
             "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",

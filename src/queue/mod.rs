@@ -15,6 +15,7 @@ use atomic_waker::AtomicWaker;
 
 use crate::config;
 use crate::listen::clock::{self, Clock};
+use crate::route::Target;
 
 /// One of the upstream's slots, until dropped.
 #[derive(Debug)]
@@ -70,7 +71,11 @@ impl Slots {
     }
 
     /// Waits for a turn. Dropping the future leaves the queue.
-    pub async fn turn(self: &Arc<Self>, clock: &Clock) -> Result<Turn, QueueError> {
+    pub async fn turn(self: &Arc<Self>, clock: &Clock, _for: &Target) -> Result<Turn, QueueError> {
+        self.wait(clock).await
+    }
+
+    async fn wait(self: &Arc<Self>, clock: &Clock) -> Result<Turn, QueueError> {
         let Some(state) = &self.state else { return Ok(Turn { slots: None }) };
         let ticket = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,12 +168,12 @@ mod tests {
     fn first_come_first_served_and_leaving_passes_the_turn_on() {
         let (slots, clock) = slots(1, 2);
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(first)) = pin!(slots.turn(&clock)).poll(&mut cx) else { panic!("no turn") };
-        let mut second = Box::pin(slots.turn(&clock));
-        let mut third = Box::pin(slots.turn(&clock));
+        let Poll::Ready(Ok(first)) = pin!(slots.wait(&clock)).poll(&mut cx) else { panic!("no turn") };
+        let mut second = Box::pin(slots.wait(&clock));
+        let mut third = Box::pin(slots.wait(&clock));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         assert!(third.as_mut().poll(&mut cx).is_pending());
-        let Poll::Ready(Err(error)) = pin!(slots.turn(&clock)).poll(&mut cx) else { panic!("no bound") };
+        let Poll::Ready(Err(error)) = pin!(slots.wait(&clock)).poll(&mut cx) else { panic!("no bound") };
         assert_eq!(error, QueueError::Full(2));
         drop(first);
         assert!(third.as_mut().poll(&mut cx).is_pending(), "the second is first");
@@ -183,12 +188,12 @@ mod tests {
     fn nobody_waits_where_the_length_is_zero_and_all_pass_without_a_bound() {
         let (none, clock) = slots(1, 0);
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(_turn)) = pin!(none.turn(&clock)).poll(&mut cx) else { panic!("no turn") };
-        assert!(matches!(pin!(none.turn(&clock)).poll(&mut cx), Poll::Ready(Err(QueueError::Full(0)))));
+        let Poll::Ready(Ok(_turn)) = pin!(none.wait(&clock)).poll(&mut cx) else { panic!("no turn") };
+        assert!(matches!(pin!(none.wait(&clock)).poll(&mut cx), Poll::Ready(Err(QueueError::Full(0)))));
         let queue = config::Queue { length: 0, wait: None };
         let free = Slots::new(None, queue);
         for _ in 0..100 {
-            assert!(matches!(pin!(free.turn(&clock)).poll(&mut cx), Poll::Ready(Ok(_))));
+            assert!(matches!(pin!(free.wait(&clock)).poll(&mut cx), Poll::Ready(Ok(_))));
         }
     }
 }

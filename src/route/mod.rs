@@ -28,9 +28,15 @@ const FRESH: Millis = 100;
 #[derive(Debug)]
 pub struct Target {
     client: Arc<Client>,
+    call: Call,
 }
 
 impl Target {
+    /// What goes there.
+    pub const fn call(&self) -> &Call {
+        &self.call
+    }
+
     /// The upstream.
     pub const fn client(&self) -> &Arc<Client> {
         &self.client
@@ -57,7 +63,7 @@ pub struct Pool {
     client: Arc<Client>,
     catalogue: Catalogue,
     cloud_models: bool,
-    /// When the upstream was last asked whether it answers, and what it said; one asks at a time.
+    /// When the upstream last said whether it answers, and what; one asks at a time.
     probed: Mutex<Option<(Millis, Result<(), String>)>>,
 }
 
@@ -76,7 +82,7 @@ impl Pool {
     pub async fn route(
         self: &Arc<Self>,
         clock: &Clock,
-        call: &Call,
+        call: Call,
     ) -> Result<Result<Target, RouteError>, UpstreamError> {
         let now = clock.now();
         let mut found = self.catalogue.find(call.model());
@@ -93,12 +99,8 @@ impl Pool {
             Some(model) if model.cloud && !self.cloud_models => {
                 Err(RouteError::CloudModel(call.model().clone()))
             }
-            Some(_) => Ok(self.target()),
+            Some(_) => Ok(Target { client: Arc::clone(&self.client), call }),
         })
-    }
-
-    fn target(&self) -> Target {
-        Target { client: Arc::clone(&self.client) }
     }
 
     /// Has the upstream this model, as far as was ever heard? `None`: nothing was heard.
@@ -112,18 +114,19 @@ impl Pool {
         list.keys().next().cloned()
     }
 
-    /// Does the upstream answer, now or a moment ago? Anybody may ask, so many at once cost it one question.
+    /// Does the upstream answer, now or a moment ago? Anybody may ask: those who ask while another question is on its way share
+    /// its answer.
     pub async fn probe(&self, clock: &Clock) -> Result<(), RouteError> {
+        let asked = clock::now();
         let mut probed = self.probed.lock().await;
-        let now = clock::now();
-        if let Some((at, said)) = &*probed
-            && now.saturating_sub(*at) < FRESH
+        if let Some((heard, said)) = &*probed
+            && *heard > asked.saturating_sub(FRESH)
         {
             return said.clone().map_err(RouteError::NotReady);
         }
         // Whoever leaves while it is asked takes nothing along: the next one asks.
         let said = self.get(clock, "/api/version").await.map(|_| ()).map_err(|error| error.to_string());
-        *probed = Some((now, said.clone()));
+        *probed = Some((clock::now(), said.clone()));
         said.map_err(RouteError::NotReady)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! table → identify → admit → validate → route → queue → forward → respond; each stage asks for the witness of the one before.
 //!
-//! What needs the head alone comes first and waits for nothing, so that the head is gone before hyper looks at the socket again:
+//! Three functions, one behind the other: [`enter`], [`run`], `proxy`. What needs the head alone comes first and waits for nothing, so that the head is gone before hyper looks at the socket again:
 //! its buffer serves the next request then. What is rare is boxed: the future of the common way is allocated for every request.
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use http::{Method, Response, StatusCode};
 use super::gate::{Gate, Visit};
 use super::lists;
 use crate::admit::Permit;
+use crate::dialect::Shape;
 use crate::dialect::ollama;
-use crate::dialect::{Call, Shape};
 use crate::endpoint::{self, Endpoint, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
@@ -89,14 +89,14 @@ pub(super) fn run<'a>(
             }
             Asked::Body(proxied, permit) => (proxied, permit),
         };
-        let bytes = intake::read(&visit.state.inlet, gate.rules.limits.body).await?;
+        let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         let call = ollama::parse(proxied, &bytes, &gate.rules)?;
         drop(bytes);
-        let target = gate.pool.route(&visit.state.clock, &call).await??;
-        if call.shape() == Shape::Show {
-            return Box::pin(lists::show(gate, visit, &call, permit)).await;
+        let target = gate.pool.route(&visit.state.clock, call).await??;
+        if target.call().shape() == Shape::Show {
+            return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
-        proxy(gate, visit, permit, target, Arc::new(call)).await
+        proxy(gate, visit, permit, target).await
     }
 }
 
@@ -113,24 +113,25 @@ async fn proxy(
     visit: &mut Visit,
     permit: Permit,
     target: Target,
-    call: Arc<Call>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
+    let call = target.call();
     let (rate, dropped) = (permit.rate(), head::dropped(call.dropped()));
+    let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
-        record.model = Some(call.model().clone());
-        record.stream = call.is_stream();
+        record.model = Some(model.clone());
+        record.stream = is_stream;
         record.dropped.clone_from(&dropped);
         record.proxying(call.path());
     });
-    let heartbeat = gate.forward.heartbeat.filter(|_| call.is_stream());
+    let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
     let beat = heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat));
     let mut opening: Opening = {
         let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
-        let (call, clock) = (Arc::clone(&call), Arc::clone(&clock));
+        let clock = Arc::clone(&clock);
         Box::pin(async move {
-            let turn = slots.turn(&clock).await?;
-            forward::open(&rules, target, turn, &call, &clock).await
+            let turn = slots.turn(&clock, &target).await?;
+            forward::open(&rules, &target, turn, &clock).await
         })
     };
     let opened = clock::until(&clock, beat, opening.as_mut()).await.transpose()?;
@@ -146,7 +147,7 @@ async fn proxy(
             let Some(mut record) = record else { return Err(Failure::internal("a stream without a record")) };
             record.status = 200;
             let held = visit.held(Some(permit));
-            let stream = Stream::new(Arc::clone(&gate.forward), clock, call, record, held);
+            let stream = Stream::new(Arc::clone(&gate.forward), clock, shape, model, record, held);
             let mut response = visit.answer(match opened {
                 Some(Opened::Stream { body, turn, total_by }) => {
                     ReplyBody::Relay(Box::new(Relay::new(stream, body, turn, total_by)))

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::Client;
 use crate::listen::chunked::{Broken, Chunked};
-use crate::listen::clock::Millis;
+use crate::listen::clock;
 use crate::listen::scratch;
 
 /// Where a body ends.
@@ -65,17 +65,12 @@ pub struct Body {
     state: State,
     /// Bytes that came with the head.
     rest: Vec<u8>,
-    /// Where the connection may serve again, and when its answer began.
-    home: Option<(Arc<Client>, Millis)>,
+    /// Where the connection may serve again.
+    home: Option<Arc<Client>>,
 }
 
 impl Body {
-    pub(super) fn new(
-        stream: TcpStream,
-        framing: Framing,
-        rest: Vec<u8>,
-        home: Option<(Arc<Client>, Millis)>,
-    ) -> Self {
+    pub(super) fn new(stream: TcpStream, framing: Framing, rest: Vec<u8>, home: Option<Arc<Client>>) -> Self {
         let state = match framing {
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::Chunked(Chunked::START),
@@ -161,8 +156,8 @@ impl Body {
     }
 
     fn go_home(&mut self) {
-        if let (Some(stream), Some((home, since))) = (self.stream.take(), self.home.take()) {
-            home.pool.give(stream, since);
+        if let (Some(stream), Some(home)) = (self.stream.take(), self.home.take()) {
+            home.pool.give(stream, clock::now());
         }
     }
 }

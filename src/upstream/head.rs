@@ -66,7 +66,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError>
             let found =
                 scratch::with(|mut buffer| match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
                     Ok(()) => Poll::Ready(reader.feed(buffer.filled())),
-                    Err(error) if reader.held.is_empty() => Poll::Ready(Err(UpstreamError::Io(error))),
+                    Err(error) if reader.is_fresh() => Poll::Ready(Err(UpstreamError::Io(error))),
                     Err(_) => {
                         Poll::Ready(Err(UpstreamError::Protocol("the connection broke within the head")))
                     }
@@ -87,12 +87,19 @@ struct Reader {
 }
 
 impl Reader {
+    /// Has nothing come yet?
+    const fn is_fresh(&self) -> bool {
+        self.held.is_empty() && self.interim == 0
+    }
+
     fn feed(&mut self, fresh: &[u8]) -> Result<Option<Found>, UpstreamError> {
-        if self.held.is_empty() {
-            return if fresh.is_empty() { Err(UpstreamError::Closed) } else { self.look(fresh) };
-        }
         if fresh.is_empty() {
-            return Err(UpstreamError::Protocol("it ended within the head"));
+            // Whoever has said anything has seen the request, which must not be sent twice then.
+            let within = UpstreamError::Protocol("it ended within the head");
+            return Err(if self.is_fresh() { UpstreamError::Closed } else { within });
+        }
+        if self.held.is_empty() {
+            return self.look(fresh);
         }
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(fresh);
@@ -238,6 +245,9 @@ mod tests {
         assert!(matches!(reader.feed(b""), Err(UpstreamError::Closed)));
         assert!(reader.feed(b"HTTP/1.1 2").unwrap().is_none());
         assert!(matches!(reader.feed(b""), Err(UpstreamError::Protocol(_))));
+        let mut reader = Reader::default();
+        assert!(reader.feed(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap().is_none());
+        assert!(matches!(reader.feed(b""), Err(UpstreamError::Protocol(_))), "it has seen the request");
         let many = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(20);
         assert!(Reader::default().feed(&many).is_err());
     }

@@ -126,8 +126,7 @@ impl Client {
         };
         let Found { head, framing, rest, keep } =
             clock::until(clock, by, pin!(talk)).await.ok_or(UpstreamError::FirstByteTimeout)??;
-        let home = keep.then(|| (Arc::clone(self), clock.now()));
-        Ok(Answer { head, body: Body::new(stream, framing, rest, home) })
+        Ok(Answer { head, body: Body::new(stream, framing, rest, keep.then(|| Arc::clone(self))) })
     }
 
     async fn connect(&self, clock: &Clock, by: Millis) -> Result<TcpStream, UpstreamError> {

@@ -9,7 +9,7 @@ use crate::listen::clock::Millis;
 
 /// More than this many idle ones are closed.
 const MOST: usize = 128;
-/// Those whose last answer began longer ago are closed: Go's server keeps its own for ever, balancers in between do not.
+/// Older ones are closed: Go's server keeps its own for ever, balancers in between do not.
 const OLDEST: Millis = 30_000;
 
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use super::ValidateError;
+use crate::admit::Permit;
 use crate::listen::{Inlet, TooLarge};
 
 /// No query is read; a key in one is refused.
@@ -50,8 +51,8 @@ pub fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), ValidateError>
     }
 }
 
-/// The whole body, up to the cap; refused before it is read where its length says so.
-pub async fn read(inlet: &Inlet, cap: usize) -> Result<Vec<u8>, ValidateError> {
+/// The whole body of an admitted request, up to the cap; refused before it is read where its length says so.
+pub async fn read(_admitted: &Permit, inlet: &Inlet, cap: usize) -> Result<Vec<u8>, ValidateError> {
     inlet.read(cap).await.map_err(|TooLarge| ValidateError::TooLarge { cap })
 }
 

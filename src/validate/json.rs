@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 
 use super::{ValidateError, lexer, shown};
 
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
         let mut entries: Vec<(Cow<'a, str>, Json<'a>)> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         if self.skip(b'}') {
             return Ok(Json::Obj(entries));
         }
@@ -259,15 +260,25 @@ fn policy(words: String) -> Fault {
     Fault::Policy(words.into())
 }
 
-/// Does the key stand in the object already? `seen` serves objects with many keys.
-fn is_duplicate(key: &str, entries: &Entries<'_>, seen: &mut HashSet<Box<str>>) -> bool {
-    if entries.len() < FEW_KEYS {
-        return entries.iter().any(|(other, _)| other == key);
+/// Does the key stand in the object already? `seen` serves objects with many keys: only where the hash of a key has been seen are
+/// the keys themselves compared.
+fn is_duplicate(key: &str, entries: &Entries<'_>, seen: &mut Seen) -> bool {
+    if entries.len() >= FEW_KEYS {
+        if seen.hashes.is_empty() {
+            seen.hashes.extend(entries.iter().map(|(key, _)| seen.hasher.hash_one(key.as_ref())));
+        }
+        if seen.hashes.insert(seen.hasher.hash_one(key)) {
+            return false;
+        }
     }
-    if seen.is_empty() {
-        seen.extend(entries.iter().map(|(key, _)| Box::from(key.as_ref())));
-    }
-    !seen.insert(Box::from(key))
+    entries.iter().any(|(other, _)| other == key)
+}
+
+/// Hashes of the keys of one object.
+#[derive(Default)]
+struct Seen {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
 }
 
 /// The text of a string whose escapes the lexer has seen; `None` where a surrogate stands alone.
@@ -284,11 +295,17 @@ fn unescape(raw: &str) -> Option<String> {
             'r' => text.push('\r'),
             't' => text.push('\t'),
             'u' => {
-                let unit = |at: usize| u16::from_str_radix(escape.get(at..at + 4)?, 16).ok();
-                let first = unit(1)?;
-                let pair = (0xd800..0xdc00).contains(&first) && escape.get(5..7) == Some("\\u");
-                let units = if pair { vec![first, unit(7)?] } else { vec![first] };
-                text.push_str(&String::from_utf16(&units).ok()?);
+                let unit = |at: usize| u32::from_str_radix(escape.get(at..at + 4)?, 16).ok();
+                let high = unit(1)?;
+                let pair = (0xd800..0xdc00).contains(&high) && escape.get(5..7) == Some("\\u");
+                let point = if pair {
+                    let low = unit(7).filter(|low| (0xdc00..0xe000).contains(low))?;
+                    0x1_0000 + ((high & 0x3ff) << 10 | (low & 0x3ff))
+                } else {
+                    high
+                };
+                // Half a pair is no character.
+                text.push(char::from_u32(point)?);
                 rest = escape.get(if pair { 11 } else { 5 }..)?;
                 continue;
             }

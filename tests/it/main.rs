@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod bodies;
 mod cancel;
 mod client;
 mod command;

@@ -26,7 +26,7 @@ struct Named<'a> {
 
 #[derive(Deserialize)]
 struct Name<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     name: std::borrow::Cow<'a, str>,
 }
 
@@ -112,6 +112,10 @@ mod tests {
             assert_eq!(list(broken.as_bytes(), true, &BTreeSet::new()), None, "{broken}");
         }
         assert_eq!(names(body.to_string().as_bytes()).len(), 4);
+        assert_eq!(
+            names(br#"{"models":[{"name":"a:latest"},{"model":"x"}]}"#),
+            ["a:latest", ""].map(String::from).into()
+        );
         assert!(names(b"<html>").is_empty());
     }
 
