@@ -95,24 +95,24 @@ pub async fn open(rules: &Rules, target: &Target, turn: Turn, clock: &Clock) -> 
         // Loading and unloading answer with one object even on a stream.
         MediaType::Json => {
             let bytes = read_whole(&mut answer.body, clock, by, rules.max_answer).await?;
-            whole(bytes)
+            whole(bytes, call.is_stream())
         }
         _ => Err(Failure::bad_answer("an answer of an unexpected media type")),
     }
 }
 
-fn whole(bytes: Vec<u8>) -> Result<Opened, Failure> {
-    const BROKEN: &str = "a whole answer that is no JSON object";
-    if std::str::from_utf8(&bytes).is_err() {
-        return Err(Failure::bad_answer(BROKEN));
-    }
+fn whole(bytes: Vec<u8>, is_stream: bool) -> Result<Opened, Failure> {
     match answer::judge(&bytes) {
+        // In place of a stream it must be the last object; alone, Ollama itself leaves `done` out at times.
+        Line::Part if is_stream => {
+            Err(Failure::bad_answer("one object in place of a stream, and not its last"))
+        }
         Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default() }),
         Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens }),
         Line::Error(text) => {
             Err(Failure::bad_answer(format!("an error in a whole answer: {}", crate::record::scrub(&text))))
         }
-        Line::Broken => Err(Failure::bad_answer(BROKEN)),
+        Line::Broken => Err(Failure::bad_answer("a whole answer that is no JSON object")),
     }
 }
 

@@ -67,6 +67,9 @@ pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: 
         clock.begin(cx.waker());
         if clock.draining() && !draining {
             draining = true;
+            if !state.is_whole() {
+                state.set_read_by(state.read_by());
+            }
             Pin::new(&mut conn).graceful_shutdown();
         }
         if conn.poll_without_shutdown(cx).is_ready() {

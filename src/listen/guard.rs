@@ -21,6 +21,8 @@ pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A body gets this long, and a second more for every KiB that came.
 const BODY_TIME: Duration = Duration::from_secs(10);
 const BODY_MOST: Duration = Duration::from_mins(10);
+/// But never so long in silence: what came fast must not buy time to hold it.
+const BODY_SILENCE: Duration = Duration::from_secs(20);
 /// A caller that takes nothing for so long is gone, whatever its socket says.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -136,7 +138,8 @@ impl Guarded {
         }
         self.body_bytes += n as u64;
         let earned = BODY_TIME + Duration::from_secs(self.body_bytes >> 10);
-        self.state.set_read_by(clock::after(self.body_since, Some(earned.min(BODY_MOST))));
+        let silent = clock::after(self.state.clock.now(), Some(BODY_SILENCE));
+        self.state.set_read_by(clock::after(self.body_since, Some(earned.min(BODY_MOST))).min(silent));
     }
 
     fn wrote(&mut self, result: &Poll<io::Result<usize>>) {

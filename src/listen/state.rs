@@ -10,6 +10,9 @@ use super::inlet::Inlet;
 /// A connection without a request may stay this long: longer than the 90 s that cloudflared keeps its own pool.
 const IDLE: Duration = Duration::from_mins(2);
 
+/// Once the gateway stops, what is left of a request must come within this.
+const LAST_WORDS: Millis = 2_000;
+
 /// Shared state of one connection.
 #[derive(Debug)]
 pub struct ConnState {
@@ -80,7 +83,9 @@ impl ConnState {
     }
 
     pub(super) fn set_read_by(&self, at: Millis) {
-        self.read_by.store(at, Ordering::Relaxed);
+        // Nobody who dawdles delays a stop.
+        let last = if self.clock.draining() { self.clock.now() + LAST_WORDS } else { NEVER };
+        self.read_by.store(at.min(last), Ordering::Relaxed);
     }
 }
 

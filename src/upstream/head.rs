@@ -1,9 +1,8 @@
 //! The head of an answer: strict, bounded, interim answers skipped.
 
-use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
@@ -58,15 +57,25 @@ pub(super) struct Found {
     pub(super) keep: bool,
 }
 
-/// Reads until a final head is whole.
-pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError> {
-    let mut reader = Reader::default();
-    poll_fn(|cx| {
+/// Bytes of a head until it is whole. Most heads come in one piece, which is not copied.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    held: Vec<u8>,
+    interim: usize,
+}
+
+impl Reader {
+    /// Reads until a final head is whole.
+    pub(super) fn poll(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Found, UpstreamError>> {
         loop {
             let found =
                 scratch::with(|mut buffer| match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
-                    Ok(()) => Poll::Ready(reader.feed(buffer.filled())),
-                    Err(error) if reader.is_fresh() => Poll::Ready(Err(UpstreamError::Io(error))),
+                    Ok(()) => Poll::Ready(self.feed(buffer.filled())),
+                    Err(error) if self.is_fresh() => Poll::Ready(Err(UpstreamError::Io(error))),
                     Err(_) => {
                         Poll::Ready(Err(UpstreamError::Protocol("the connection broke within the head")))
                     }
@@ -75,18 +84,8 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Found, UpstreamError>
                 return Poll::Ready(Ok(found));
             }
         }
-    })
-    .await
-}
+    }
 
-/// Bytes of a head until it is whole. Most heads come in one piece, which is not copied.
-#[derive(Debug, Default)]
-struct Reader {
-    held: Vec<u8>,
-    interim: usize,
-}
-
-impl Reader {
     /// Has nothing come yet?
     const fn is_fresh(&self) -> bool {
         self.held.is_empty() && self.interim == 0
@@ -108,6 +107,9 @@ impl Reader {
 
     fn look(&mut self, mut bytes: &[u8]) -> Result<Option<Found>, UpstreamError> {
         while let Some((found, used)) = parse(bytes)? {
+            if used > MAX_HEAD {
+                return Err(UpstreamError::Protocol("a head larger than 32 KiB"));
+            }
             bytes = bytes.get(used..).unwrap_or_default();
             if let Some((head, framing, keep)) = found {
                 return Ok(Some(Found { head, framing, rest: bytes.to_vec(), keep }));

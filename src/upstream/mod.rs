@@ -8,9 +8,11 @@ mod body;
 mod head;
 mod pool;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 
@@ -24,6 +26,9 @@ use crate::listen::clock::{self, Clock, Millis};
 
 /// A pooled connection that the other side had closed says so at once.
 const STALE: Millis = 1_000;
+
+/// A body up to this goes out with its head in one write; a larger one is not copied.
+const JOINED: usize = 16 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,37 +100,49 @@ impl Client {
         request: Outgoing<'_>,
     ) -> Result<Answer, UpstreamError> {
         let wire = self.wire(request);
+        let large = if request.body.len() > JOINED { request.body } else { b"" };
         if let Some(stream) = self.pool.take(clock.now()) {
             let began = clock.now();
-            match self.exchange(stream, clock, by, &wire).await {
+            match self.exchange(stream, clock, by, [&wire, large]).await {
                 // Later than that it was no stale connection: it died of this request, and need not do so twice.
                 Err(UpstreamError::Closed | UpstreamError::Io(_)) if clock.now() < began + STALE => {}
                 other => return other,
             }
         }
         let stream = Box::pin(self.connect(clock, by)).await?;
-        self.exchange(stream, clock, by, &wire).await
+        self.exchange(stream, clock, by, [&wire, large]).await
     }
 
+    /// Sends, and reads the head of the answer. It is read while the request is still being written: an upstream may refuse a
+    /// body that it has not read, and wait.
     async fn exchange(
         self: &Arc<Self>,
         mut stream: TcpStream,
         clock: &Clock,
         by: Millis,
-        wire: &[u8],
+        mut wire: [&[u8]; 2],
     ) -> Result<Answer, UpstreamError> {
-        let talk = async {
-            let sent = write_all(&mut stream, wire).await;
-            match head::read(&mut stream).await {
-                // An upstream that answers early and hangs up has still answered; otherwise the failed write is the reason.
-                Err(UpstreamError::Closed) if sent.is_err() => {
-                    Err(sent.map_or_else(UpstreamError::Io, |()| UpstreamError::Closed))
-                }
-                other => other,
+        let mut reader = head::Reader::default();
+        let mut broken = None;
+        let talk = poll_fn(|cx| {
+            if broken.is_none()
+                && let Poll::Ready(Err(error)) = poll_write(&stream, cx, &mut wire)
+            {
+                broken = Some(error);
+                wire = [b""; 2];
             }
-        };
+            match ready!(reader.poll(&mut stream, cx)) {
+                // An upstream that answers early and hangs up has still answered; otherwise the failed write is the reason.
+                Err(UpstreamError::Closed) => {
+                    Poll::Ready(Err(broken.take().map_or(UpstreamError::Closed, UpstreamError::Io)))
+                }
+                other => Poll::Ready(other),
+            }
+        });
         let Found { head, framing, rest, keep } =
             clock::until(clock, by, pin!(talk)).await.ok_or(UpstreamError::FirstByteTimeout)??;
+        // Behind an early answer the rest of the request would be read as the next one.
+        let keep = keep && broken.is_none() && wire.iter().all(|piece| piece.is_empty());
         Ok(Answer { head, body: Body::new(stream, framing, rest, keep.then(|| Arc::clone(self))) })
     }
 
@@ -149,7 +166,7 @@ impl Client {
             env!("CARGO_PKG_VERSION"),
             "\r\nAccept-Encoding: identity\r\nAccept: "
         );
-        let mut wire = Vec::with_capacity(request.body.len() + 320);
+        let mut wire = Vec::with_capacity(request.body.len().min(JOINED) + 320);
         let host = self.pool.authority(|| self.url.authority());
         for part in [
             request.method,
@@ -169,7 +186,9 @@ impl Client {
             wire.extend_from_slice(b"\r\nContent-Type: application/json\r\nContent-Length: ");
             decimal(request.body.len(), &mut wire);
             wire.extend_from_slice(b"\r\n\r\n");
-            wire.extend_from_slice(request.body);
+            if request.body.len() <= JOINED {
+                wire.extend_from_slice(request.body);
+            }
         }
         wire
     }
@@ -183,14 +202,19 @@ fn decimal(number: usize, out: &mut Vec<u8>) {
     out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
 }
 
-async fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-            Err(error) => return Err(error),
+/// Writes the pieces one behind the other; what is left of them stands in them.
+fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, pieces: &mut [&[u8]; 2]) -> Poll<io::Result<()>> {
+    for piece in pieces {
+        while !piece.is_empty() {
+            match stream.try_write(piece) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => *piece = piece.get(n..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(stream.poll_write_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
     }
-    Ok(())
+    Poll::Ready(Ok(()))
 }

@@ -123,11 +123,48 @@ async fn chunks_beyond_the_cap_are_refused_before_the_end() {
     let mut conn = gate.connect().await;
     conn.write(format!("{}Transfer-Encoding: chunked\r\n\r\n", post("/api/chat")).as_bytes()).await;
     for _ in 0..3 {
-        conn.write(&[b"c350\r\n", [b'x'; 50_000].as_slice(), b"\r\n"].concat()).await;
+        conn.write(&[b"c350\r\n", vec![b'x'; 50_000].as_slice(), b"\r\n"].concat()).await;
     }
     let answer = answered(&mut conn).await;
     assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
     gate.assert_nothing_upstream();
+}
+
+/// The upstream refuses by the head alone and reads no further: its answer is not waited for until a clock runs out.
+#[tokio::test]
+async fn an_upstream_that_answers_early_is_heard() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    let gate = Gateway::with(&[("PORTCULLIS_UPSTREAM_URL", &upstream)]).await;
+    let answers = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let n = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.unwrap();
+            let tags = head[..n].starts_with(b"GET");
+            let answer = if tags {
+                let list = json!({"models": [{"name": MODEL}]}).to_string();
+                format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{list}",
+                    list.len()
+                )
+            } else {
+                let text = r#"{"error":"too large"}"#;
+                format!(
+                    "HTTP/1.1 413 X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+                    text.len()
+                )
+            };
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+            // Neither read nor closed.
+            open.push(stream);
+        }
+    });
+    let answer =
+        tokio::time::timeout(PATIENCE, gate.post("/api/chat", &large(15 << 20))).await.expect("not heard");
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    answers.abort();
 }
 
 /// Anybody may ask, and an upstream that is slow to say so must not be asked by each in turn.

@@ -23,6 +23,9 @@ pub enum Line {
 /// Parses a line (with or without its newline) or a whole answer for its end and its error. Only the top level counts: a tool
 /// call's arguments may hold both words.
 pub fn judge(object: &[u8]) -> Line {
+    if std::str::from_utf8(object).is_err() {
+        return Line::Broken;
+    }
     let Some(found) = glance(object) else { return Line::Broken };
     match found.error {
         Some(error) if !matches!(error, b"null" | b"\"\"") => Line::Error(
@@ -187,6 +190,7 @@ mod tests {
         assert_eq!(judge(b"{\"error\":\"x\"}\r"), Line::Error("x".into()));
         assert_eq!(judge(b"{\"model\":"), Line::Broken);
         assert_eq!(judge(b"<html>"), Line::Broken);
+        assert_eq!(judge(b"{\"response\":\"h\xff\xc3i\"}"), Line::Broken);
     }
 
     #[test]

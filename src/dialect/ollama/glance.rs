@@ -28,17 +28,19 @@ pub(super) fn glance(line: &[u8]) -> Option<Glance<'_>> {
     if line.get(start) != Some(&b'{') {
         return None;
     }
-    let mut disguised = false;
+    let mut odd = false;
     let end = object(line, start, DEPTH, |key, value| match key {
         Some(b"done") => found.done = value == b"true",
-        Some(b"error") => found.error = Some(value),
+        // Twice, or in other letters, readers would differ on whether it failed.
+        Some(b"error") => odd |= found.error.replace(value).is_some(),
+        Some(key) if key.eq_ignore_ascii_case(b"error") => odd = true,
         Some(b"prompt_eval_count") => found.prompt = number(value),
         Some(b"eval_count") => found.output = number(value),
         Some(_) => {}
         // It could hide one of ours; Ollama writes no such keys.
-        None => disguised = true,
+        None => odd = true,
     })?;
-    (!disguised && blank(line, end) == line.len()).then_some(found)
+    (!odd && blank(line, end) == line.len()).then_some(found)
 }
 
 fn number(value: &[u8]) -> Option<u64> {
@@ -98,6 +100,8 @@ mod tests {
             b"{\"a\":tru}",
             b"{\"a\":-}",
             b"{\"a\":\"b",
+            b"{\"Error\":\"x\"}",
+            b"{\"error\":\"x\",\"error\":null}",
         ] {
             assert_eq!(glance(bad), None, "{bad:?}");
         }
