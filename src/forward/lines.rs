@@ -68,13 +68,14 @@ impl Splitter {
     }
 
     fn look(&self, mut lines: Vec<u8>) -> Lines {
+        let judge = if std::str::from_utf8(&lines).is_ok() { answer::judge_text } else { answer::judge };
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &lines) {
             let line = lines.get(start..end).unwrap_or_default();
             let fault = if line.len() > self.max_line {
                 StreamFault::LongLine
             } else {
-                match answer::judge(line) {
+                match judge(line) {
                     Line::Part => {
                         start = end + 1;
                         continue;
@@ -136,6 +137,10 @@ mod tests {
             Lines::Fault(A.to_vec(), StreamFault::Upstream("boom /usr".into()))
         );
         assert_eq!(push(&[A, b"oops\n"].concat()), Lines::Fault(A.to_vec(), StreamFault::Malformed));
+        assert_eq!(
+            push(&[A, b"{\"a\":\"\xff\"}\n", A].concat()),
+            Lines::Fault(A.to_vec(), StreamFault::Malformed)
+        );
         assert_eq!(push(&[b'x'; 65]), Lines::Fault(vec![], StreamFault::LongLine));
         assert_eq!(push(&[A, &[b'x'; 65]].concat()), Lines::Fault(A.to_vec(), StreamFault::LongLine));
     }
