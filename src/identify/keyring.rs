@@ -19,7 +19,7 @@ pub struct Key {
     pub scopes: Scopes,
     /// Generated, or 20 characters and more: it cannot have been guessed.
     pub strong: bool,
-    digest: [u8; 32],
+    digest: Digest256,
 }
 
 /// All keys.
@@ -61,7 +61,7 @@ impl Keyring {
         }
     }
 
-    fn place(&self, digest: &[u8; 32]) -> Result<usize, usize> {
+    fn place(&self, digest: &Digest256) -> Result<usize, usize> {
         self.sorted.binary_search_by(|key| key.digest.cmp(digest))
     }
 
@@ -79,8 +79,16 @@ impl Keyring {
     }
 }
 
-fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+/// In words, which are compared four at a time and not thirty-two.
+type Digest256 = [u64; 4];
+
+fn digest(text: &str) -> Digest256 {
+    let bytes: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    }
+    words
 }
 
 #[cfg(test)]

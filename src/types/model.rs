@@ -47,11 +47,16 @@ impl fmt::Display for ModelName {
 
 /// `model:tag` as it is kept, which most requests send: one look spares the rest.
 fn is_plain(name: &str) -> bool {
-    let small = |part: &str| part.bytes().all(|b| !b.is_ascii_uppercase()) && is_part(part, MAX_PART, b".");
-    match name.bytes().position(|b| b == b':').and_then(|at| name.split_at_checked(at)) {
-        Some((model, tag)) => small(model) && tag.get(1..).is_some_and(|tag| small(tag) && tag != "local"),
-        None => false,
-    }
+    let mut parts = name.as_bytes().splitn(2, |&b| b == b':');
+    let (Some(model), Some(tag)) = (parts.next(), parts.next()) else { return false };
+    let small = |part: &[u8]| {
+        let first = part.first().is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        // A dot is plain where no other follows it.
+        let dots = part.windows(2).any(|pair| pair == b"..");
+        let rest = part.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'));
+        first && rest && !dots && part.len() <= MAX_PART
+    };
+    small(model) && small(tag) && tag != b"local"
 }
 
 /// Would Ollama run this name on ollama.com, on the account of its owner?
