@@ -8,7 +8,7 @@ const ONCE: bool = true;
 const OFTEN: bool = false;
 
 /// By name; the first ones have a place in [`Known`].
-const READ: [(&str, bool); 13] = [
+const READ: [(&str, bool); 16] = [
     ("host", ONCE),
     ("content-length", ONCE),
     ("transfer-encoding", ONCE),
@@ -22,6 +22,9 @@ const READ: [(&str, bool); 13] = [
     ("x-forwarded-for", OFTEN),
     ("connection", OFTEN),
     ("access-control-request-method", ONCE),
+    ("accept-encoding", OFTEN),
+    ("if-none-match", OFTEN),
+    ("x-portcullis-phases", ONCE),
 ];
 const HOST: usize = 0;
 const LENGTH: usize = 1;

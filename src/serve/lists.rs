@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::header::LOCATION;
+use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub(super) fn open(
     gate: &Gate,
     visit: &mut Visit,
     endpoint: Endpoint,
-    path: &str,
+    request: &Parts,
 ) -> Result<Response<ReplyBody>, Failure> {
     match endpoint {
         Endpoint::Root => {
@@ -32,9 +33,10 @@ pub(super) fn open(
         }
         Endpoint::Health => Ok(json_answer(visit, br#"{"status":"ok"}"#.to_vec(), None)),
         _ => {
-            let (text, headers) = gate.pages.file(path).ok_or(Refusal::Unknown)?;
-            let mut response = visit.whole(text, None);
-            *response.headers_mut() = headers;
+            let page = gate.pages.file(request.uri.path(), &request.headers).ok_or(Refusal::Unknown)?;
+            let mut response = visit.whole(page.bytes, None);
+            *response.status_mut() = page.status;
+            *response.headers_mut() = page.headers;
             Ok(response)
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
         if endpoint == Endpoint::Ready {
             return Ok(Asked::Ready);
         }
-        let response = lists::open(gate, visit, endpoint, request.uri.path())?;
+        let response = lists::open(gate, visit, endpoint, request)?;
         return Ok(Asked::Answered(Box::new(response)));
     };
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;

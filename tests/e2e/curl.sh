@@ -99,11 +99,11 @@ refusals() {
 pages() {
   status 307 "/" "$E2E_URL/"
   status 200 "/chat" "$E2E_URL/chat"
-  grep -q '/static/app.js' "$scratch/body" || fail "the page links no script"
   grep -qi '^content-security-policy: .*default-src '"'none'" "$scratch/head" || fail "the page has no policy"
-  status 200 "/static/app.js" "$E2E_URL/static/app.js"
-  cmp -s "$scratch/body" "$root/web/app.js" || fail "/static/app.js is not web/app.js"
-  status 200 "/static/style.css" "$E2E_URL/static/style.css"
+  local asset
+  asset=$(grep -o '/static/[^"]*main.js' "$scratch/body") || fail "the page links no script"
+  status 200 "$asset" "$E2E_URL$asset"
+  grep -qi '^cache-control: .*immutable' "$scratch/head" || fail "a hashed asset may not be kept"
   status 200 "/healthz" "$E2E_URL/healthz"
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::harness::PATIENCE;
 
 /// The headers that may leave the gateway; anything else is a leak.
-const ALLOWED: [&str; 25] = [
+const ALLOWED: [&str; 27] = [
     "content-type",
     "content-length",
     "transfer-encoding",
@@ -35,6 +35,8 @@ const ALLOWED: [&str; 25] = [
     "cross-origin-resource-policy",
     "permissions-policy",
     "x-ratelimit-",
+    "etag",
+    "content-encoding",
 ];
 
 #[derive(Debug, Default, Clone)]

@@ -173,10 +173,19 @@ async fn pages_probes_and_the_redirect_need_no_key() {
     assert_eq!(page.status, 200);
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-    for asset in ["/static/app.js", "/static/style.css"] {
-        assert!(page.text().contains(asset));
-        assert_eq!(open(asset).await.status, 200);
+    let text = page.text();
+    let assets: Vec<_> = text.split('"').filter(|part| part.starts_with("/static/")).collect();
+    assert!(assets.len() > 10, "{text}");
+    for asset in assets {
+        let file = open(asset).await;
+        assert_eq!(
+            (file.status, file.header("cache-control")),
+            (200, Some("public, max-age=31536000, immutable"))
+        );
     }
+    let tag = page.header("etag").unwrap();
+    let again = gate.send(&format!("GET /chat HTTP/1.1\r\nHost: a\r\nIf-None-Match: {tag}\r\n"), b"").await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
     assert_eq!(open("/static/../Cargo.toml").await.status, 400);
     assert_eq!(open("/static/other").await.status, 404);
     assert_eq!(open("/healthz").await.status, 200);

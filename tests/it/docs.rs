@@ -60,3 +60,17 @@ fn the_configuration_page_lists_every_key_and_name() {
         }
     }
 }
+
+/// `build.rs` takes indentation and comments out of them, line by line.
+#[test]
+fn no_text_of_the_pages_scripts_spans_lines() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/js");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() <= 400, "{} is too long", path.display());
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            assert!(line.matches('`').count().is_multiple_of(2), "{}: {line}", path.display());
+        }
+    }
+}
