@@ -31,6 +31,8 @@ pub enum Endpoint {
     Ready,
     /// `GET /models`: the models that the key may use.
     Models,
+    /// `GET /usage`: what the key is, and what it may do.
+    Usage,
     /// Something that the upstream answers.
     Proxied(Proxied),
     /// Pull, push, create, copy, delete, blobs: for `admin` keys, of which this version can make none.
@@ -60,16 +62,28 @@ pub enum Proxied {
     Show,
 }
 
+/// What a caller must show for an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Any key.
+    Key,
+    /// A key with this scope.
+    Scope(Scope),
+}
+
 impl Endpoint {
-    /// The scope that a caller needs; `None` where no key is asked.
-    pub const fn scope(self) -> Option<Scope> {
+    /// What a caller must show.
+    pub const fn needs(self) -> Needs {
         match self {
-            Self::Root | Self::Page | Self::Asset | Self::Health | Self::Ready => None,
+            Self::Root | Self::Page | Self::Asset | Self::Health | Self::Ready => Needs::Nothing,
+            Self::Usage => Needs::Key,
             Self::Proxied(
                 Proxied::Chat | Proxied::Generate | Proxied::ChatApi | Proxied::Embed | Proxied::Embeddings,
-            ) => Some(Scope::Inference),
-            Self::Models | Self::Proxied(_) => Some(Scope::Read),
-            Self::Managed => Some(Scope::Admin),
+            ) => Needs::Scope(Scope::Inference),
+            Self::Models | Self::Proxied(_) => Needs::Scope(Scope::Read),
+            Self::Managed => Needs::Scope(Scope::Admin),
         }
     }
 }
@@ -121,6 +135,7 @@ fn rows(path: &str, on: Switches) -> Option<&'static [Row]> {
         "/healthz" => &[("GET", E::Health)],
         "/readyz" => &[("GET", E::Ready)],
         "/models" => &[("GET", E::Models)],
+        "/usage" => &[("GET", E::Usage)],
         "/chat_api" => &[("POST", E::Proxied(P::ChatApi))],
         "/api/chat" => &[("POST", E::Proxied(P::Chat))],
         "/api/generate" => &[("POST", E::Proxied(P::Generate))],

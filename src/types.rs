@@ -68,6 +68,12 @@ impl Scopes {
         self.0 & (1 << scope as u8) != 0
     }
 
+    /// Their names.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [Scope::Inference, Scope::Read, Scope::Admin];
+        all.into_iter().filter(|scope| self.allow(*scope)).map(Scope::name).collect()
+    }
+
     /// The same set and one more.
     #[must_use]
     pub const fn with(self, scope: Scope) -> Self {

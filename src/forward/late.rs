@@ -2,15 +2,22 @@
 //! fails from now on is the stream's error line.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::Opened;
 use super::relay::{Relay, Stream};
+use crate::dialect::ollama::answer;
+use crate::listen::clock::Millis;
+use crate::queue::{Phase, Progress};
 use crate::record::Ending;
 use crate::respond::{Failure, StreamFault};
 use crate::types::Side;
+
+/// How often a place in line is looked at.
+const LOOK: Millis = 500;
 
 /// The future of the upstream's answer.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>;
@@ -19,6 +26,8 @@ pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>
 pub struct Late {
     stream: Option<Stream>,
     opening: Opening,
+    /// Of a caller who asked for phases, and what was told of it.
+    progress: Option<(Arc<Progress>, Phase)>,
 }
 
 impl std::fmt::Debug for Late {
@@ -36,9 +45,27 @@ pub(super) enum Next {
 }
 
 impl Late {
-    /// Waits on for an answer that did not come before the first heartbeat was due.
-    pub fn new(stream: Stream, opening: Opening) -> Self {
-        Self { stream: Some(stream), opening }
+    /// Waits on for an answer that did not come before the first heartbeat was due, or whose caller wants to hear how it goes.
+    pub fn new(stream: Stream, opening: Opening, progress: Option<Arc<Progress>>) -> Self {
+        Self { stream: Some(stream), opening, progress: progress.map(|progress| (progress, Phase::Begun)) }
+    }
+
+    /// The line of a phase that was not told yet.
+    fn news(&mut self, stream: &mut Stream) -> Option<Bytes> {
+        let (progress, told) = self.progress.as_mut()?;
+        let phase = progress.get();
+        if std::mem::replace(told, phase) == phase {
+            // Others may leave the line without a word to this one.
+            stream.clock.passed(stream.clock.now() + LOOK);
+            return None;
+        }
+        let line = match phase {
+            Phase::Begun => return None,
+            Phase::Queue(place) => answer::phase_line("queue", place),
+            Phase::Loading => answer::phase_line("loading", 0),
+            Phase::Prompt => answer::phase_line("prompt", 0),
+        };
+        Some(stream.send(line))
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -49,7 +76,7 @@ impl Late {
                 stream.fail(Vec::new(), Side::Gateway, fault.public(), fault.detail(), Ending::Error)
             }
             Poll::Pending => {
-                let beat = stream.heartbeat();
+                let beat = self.news(&mut stream).or_else(|| stream.heartbeat());
                 self.stream = Some(stream);
                 return beat.map_or(Poll::Pending, |frame| Poll::Ready(Next::Frame(Some(frame))));
             }

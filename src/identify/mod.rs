@@ -146,20 +146,20 @@ impl Identify {
         if loopback || ours { Ok(()) } else { Err(IdentifyError::Host) }
     }
 
-    /// Who is calling, and may they do this?
+    /// Who is calling, and may they do this? `scope`: what their key must have; `None`: any key will do.
     pub fn identify(
         &self,
         address: Option<IpAddr>,
         headers: &HeaderMap,
-        scope: Scope,
+        scope: Option<Scope>,
         now: Millis,
     ) -> Result<Caller, IdentifyError> {
+        let lacks = |scopes: Scopes| scope.filter(|scope| !scopes.allow(*scope));
         let Some(keyring) = &self.keyring else {
             // Public mode: what everybody may do; a key that came anyway is ignored.
-            return if Scopes::USE.allow(scope) {
-                Ok(Caller { address, key: None })
-            } else {
-                Err(IdentifyError::Scope(scope))
+            return match lacks(Scopes::USE) {
+                None => Ok(Caller { address, key: None }),
+                Some(scope) => Err(IdentifyError::Scope(scope)),
             };
         };
         let presented = match credential(headers) {
@@ -180,7 +180,7 @@ impl Identify {
                 Verdict::Open => IdentifyError::Wrong,
             });
         };
-        if !key.scopes.allow(scope) {
+        if let Some(scope) = lacks(key.scopes) {
             return Err(IdentifyError::Scope(scope));
         }
         Ok(Caller { address, key: Some(Arc::clone(key)) })
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn guessing_locks_the_address_and_not_the_key() {
         let stage = stage(&Keys::Given(vec!["short".into(), "a-key-of-more-than-twenty-characters".into()]));
-        let ask = |address, key| stage.identify(address, &bearer(key), Scope::Inference, 5).map(|_| ());
+        let ask = |address, key| stage.identify(address, &bearer(key), Some(Scope::Inference), 5).map(|_| ());
         for _ in 0..10 {
             assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong));
         }
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(ask(HERE, "a-key-of-more-than-twenty-characters"), Ok(()), "cannot have been guessed");
         assert_eq!(ask(THERE, "short"), Ok(()), "another address is not concerned");
         assert_eq!(
-            stage.identify(HERE, &HeaderMap::new(), Scope::Read, 5).unwrap_err(),
+            stage.identify(HERE, &HeaderMap::new(), Some(Scope::Read), 5).unwrap_err(),
             IdentifyError::Missing
         );
     }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn scopes_hold() {
         let stage = stage(&Keys::Given(vec!["k".into()]));
-        let ask = |scope| stage.identify(HERE, &bearer("k"), scope, 5).map(|_| ());
+        let ask = |scope| stage.identify(HERE, &bearer("k"), Some(scope), 5).map(|_| ());
         assert_eq!(ask(Scope::Read), Ok(()));
         assert_eq!(ask(Scope::Admin), Err(IdentifyError::Scope(Scope::Admin)));
     }

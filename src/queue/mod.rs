@@ -4,6 +4,8 @@
 //! the response body. Refuses when the queue is full or the wait too long. First come, first served for now; a turn is given
 //! by the one who leaves, so fair turns per key change this file alone.
 
+mod progress;
+
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,8 @@ use atomic_waker::AtomicWaker;
 use crate::config;
 use crate::listen::clock::{self, Clock};
 use crate::route::Target;
+
+pub use progress::{Phase, Progress};
 
 /// One of the upstream's slots, until dropped.
 #[derive(Debug)]
@@ -70,12 +74,17 @@ impl Slots {
         Arc::new(Self { length: queue.length, wait: queue.wait, state })
     }
 
-    /// Waits for a turn. Dropping the future leaves the queue.
-    pub async fn turn(self: &Arc<Self>, clock: &Clock, _for: &Target) -> Result<Turn, QueueError> {
-        self.wait(clock).await
+    /// Waits for a turn, and tells `progress` the place in line whenever it is polled. Dropping the future leaves the queue.
+    pub async fn turn(
+        self: &Arc<Self>,
+        clock: &Clock,
+        _for: &Target,
+        progress: Option<&Progress>,
+    ) -> Result<Turn, QueueError> {
+        self.wait(clock, progress).await
     }
 
-    async fn wait(self: &Arc<Self>, clock: &Clock) -> Result<Turn, QueueError> {
+    async fn wait(self: &Arc<Self>, clock: &Clock, progress: Option<&Progress>) -> Result<Turn, QueueError> {
         let Some(state) = &self.state else { return Ok(Turn { slots: None }) };
         let ticket = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,12 +103,26 @@ impl Slots {
         let waiting = Waiting { slots: self, ticket };
         let granted = std::future::poll_fn(|cx| {
             waiting.ticket.waker.register(cx.waker());
-            if waiting.ticket.granted.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            if waiting.ticket.granted.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            if let Some(progress) = progress {
+                progress.set(Phase::Queue(self.place(&waiting.ticket)));
+            }
+            Poll::Pending
         });
         match clock::until(clock, by, pin!(granted)).await {
             Some(()) => Ok(waiting.accept()),
             None => Err(QueueError::Late(self.wait.unwrap_or_default())),
         }
+    }
+
+    /// The place in line, from 1; 0 for whoever is not in it.
+    fn place(&self, ticket: &Arc<Ticket>) -> u32 {
+        let Some(state) = &self.state else { return 0 };
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = state.waiting.iter().position(|other| Arc::ptr_eq(other, ticket));
+        at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0)
     }
 
     /// How many wait, and how many slots are free.
@@ -168,12 +191,14 @@ mod tests {
     fn first_come_first_served_and_leaving_passes_the_turn_on() {
         let (slots, clock) = slots(1, 2);
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(first)) = pin!(slots.wait(&clock)).poll(&mut cx) else { panic!("no turn") };
-        let mut second = Box::pin(slots.wait(&clock));
-        let mut third = Box::pin(slots.wait(&clock));
+        let Poll::Ready(Ok(first)) = pin!(slots.wait(&clock, None)).poll(&mut cx) else { panic!("no turn") };
+        let mut second = Box::pin(slots.wait(&clock, None));
+        let mut third = Box::pin(slots.wait(&clock, None));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         assert!(third.as_mut().poll(&mut cx).is_pending());
-        let Poll::Ready(Err(error)) = pin!(slots.wait(&clock)).poll(&mut cx) else { panic!("no bound") };
+        let Poll::Ready(Err(error)) = pin!(slots.wait(&clock, None)).poll(&mut cx) else {
+            panic!("no bound")
+        };
         assert_eq!(error, QueueError::Full(2));
         drop(first);
         assert!(third.as_mut().poll(&mut cx).is_pending(), "the second is first");
@@ -188,12 +213,12 @@ mod tests {
     fn nobody_waits_where_the_length_is_zero_and_all_pass_without_a_bound() {
         let (none, clock) = slots(1, 0);
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(_turn)) = pin!(none.wait(&clock)).poll(&mut cx) else { panic!("no turn") };
-        assert!(matches!(pin!(none.wait(&clock)).poll(&mut cx), Poll::Ready(Err(QueueError::Full(0)))));
+        let Poll::Ready(Ok(_turn)) = pin!(none.wait(&clock, None)).poll(&mut cx) else { panic!("no turn") };
+        assert!(matches!(pin!(none.wait(&clock, None)).poll(&mut cx), Poll::Ready(Err(QueueError::Full(0)))));
         let queue = config::Queue { length: 0, wait: None };
         let free = Slots::new(None, queue);
         for _ in 0..100 {
-            assert!(matches!(pin!(free.wait(&clock)).poll(&mut cx), Poll::Ready(Ok(_))));
+            assert!(matches!(pin!(free.wait(&clock, None)).poll(&mut cx), Poll::Ready(Ok(_))));
         }
     }
 }

@@ -9,7 +9,8 @@ use http::header::{
 use crate::config::Origins;
 
 /// Bearer keys are sent by scripts, never by the browser on its own: no credentials mode is ever allowed.
-const ALLOWED: HeaderValue = HeaderValue::from_static("authorization, content-type, x-api-key");
+const ALLOWED: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, x-api-key, x-portcullis-phases");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-portcullis-dropped, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
 );

@@ -9,6 +9,8 @@ use crate::types::RequestId;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What was dropped or changed in a request.
 pub const DROPPED: HeaderName = HeaderName::from_static("x-portcullis-dropped");
+/// Asks for lines that tell how far a request has come before its first word.
+pub const PHASES: HeaderName = HeaderName::from_static("x-portcullis-phases");
 /// JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// A stream of JSON lines.

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::config;
 use crate::dialect::Call;
+use crate::dialect::ollama::models;
 use crate::listen::clock::{self, Clock, Millis};
 use crate::types::ModelName;
 use crate::upstream::{Client, Outgoing, Piece, UpstreamError};
@@ -128,6 +129,14 @@ impl Pool {
         let said = self.get(clock, "/api/version").await.map(|_| ()).map_err(|error| error.to_string());
         *probed = Some((clock::now(), said.clone()));
         said.map_err(RouteError::NotReady)
+    }
+
+    /// Is the model in the upstream's memory? Where it does not say, it counts as loaded.
+    pub async fn is_loaded(&self, clock: &Clock, model: &ModelName) -> bool {
+        match self.get(clock, "/api/ps").await {
+            Ok(list) => models::names(&list).iter().any(|name| ModelName::parse(name).as_ref() == Ok(model)),
+            Err(_) => true,
+        }
     }
 
     /// Asks the upstream for its models.

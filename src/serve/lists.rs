@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::gate::{Gate, Visit};
 use crate::admit::Permit;
@@ -14,7 +14,9 @@ use crate::dialect::Call;
 use crate::dialect::ollama::{answer, models};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
+use crate::identify::Caller;
 use crate::respond::{Failure, head};
+use crate::types::Scopes;
 use crate::upstream::Outgoing;
 
 /// Endpoints that ask no key and nobody else.
@@ -85,6 +87,36 @@ pub(super) async fn list(
         head::rate(response.headers_mut(), rate);
     }
     Ok(response)
+}
+
+/// What the caller is and may do. A limit that does not hold is left out.
+pub(super) fn usage(gate: &Gate, visit: &mut Visit, caller: &Caller, permit: Permit) -> Response<ReplyBody> {
+    let limits = gate.rules.limits;
+    let scopes = caller.key().map_or(Scopes::USE, |key| key.scopes);
+    let mut held = serde_json::Map::new();
+    for (name, limit) in [
+        ("requests_per_minute", limits.requests_per_minute),
+        ("concurrent", limits.concurrent),
+        ("max_context", limits.max_context),
+        ("max_output_tokens", limits.max_output_tokens),
+    ] {
+        if let Some(limit) = limit {
+            held.insert(name.into(), limit.into());
+        }
+    }
+    let said = json!({
+        "name": caller.key_id().map(ToString::to_string),
+        "scopes": scopes.names(),
+        // Every key may use every model, for now.
+        "models": ["*"],
+        "limits": held,
+    });
+    let rate = permit.rate();
+    let mut response = json_answer(visit, said.to_string().into_bytes(), Some(permit));
+    if let Some(rate) = rate {
+        head::rate(response.headers_mut(), rate);
+    }
+    response
 }
 
 /// `/api/show` without the paths of the upstream's machine.

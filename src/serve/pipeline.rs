@@ -15,10 +15,11 @@ use super::lists;
 use crate::admit::Permit;
 use crate::dialect::Shape;
 use crate::dialect::ollama;
-use crate::endpoint::{self, Endpoint, Proxied};
+use crate::endpoint::{self, Endpoint, Needs, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
-use crate::listen::clock::{self, NEVER};
+use crate::listen::clock::{self, Clock, NEVER};
+use crate::queue::{Phase, Progress};
 use crate::record::{Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
@@ -33,8 +34,8 @@ pub(super) enum Asked {
     Ready,
     /// A list of models.
     List(Endpoint, Permit),
-    /// What its body says.
-    Body(Proxied, Permit),
+    /// What its body says; `true`: the caller wants to hear of phases.
+    Body(Proxied, Permit, bool),
 }
 
 /// From the head of a request to the admission of its caller.
@@ -47,23 +48,26 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     let address = gate.identify.address(visit.peer, &request.headers).map_err(IdentifyError::from)?;
     note(visit, |record| record.client = address);
     gate.identify.host(&request.headers)?;
-    let Some(scope) = endpoint.scope() else {
-        if endpoint == Endpoint::Ready {
-            return Ok(Asked::Ready);
+    let scope = match endpoint.needs() {
+        Needs::Nothing if endpoint == Endpoint::Ready => return Ok(Asked::Ready),
+        Needs::Nothing => {
+            return lists::open(gate, visit, endpoint, request).map(|page| Asked::Answered(Box::new(page)));
         }
-        let response = lists::open(gate, visit, endpoint, request)?;
-        return Ok(Asked::Answered(Box::new(response)));
+        Needs::Key => None,
+        Needs::Scope(scope) => Some(scope),
     };
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
     let permit = gate.admit.admit(&caller, visit.state.clock.now())?;
     match endpoint {
+        Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, &caller, permit)))),
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
             Ok(Asked::List(endpoint, permit))
         }
         Endpoint::Proxied(proxied) => {
             intake::media_type(&request.headers, caller.key().is_some())?;
-            Ok(Asked::Body(proxied, permit))
+            let phases = proxied == Proxied::ChatApi && request.headers.contains_key(head::PHASES);
+            Ok(Asked::Body(proxied, permit, phases))
         }
         // No caller has the scope that these need, so none comes here.
         _ => Err(Failure::internal("a management route passed identification")),
@@ -81,13 +85,13 @@ pub(super) fn run<'a>(
     asked: Asked,
 ) -> impl Future<Output = Result<Response<ReplyBody>, Failure>> + Send + use<'a> {
     async move {
-        let (proxied, permit) = match asked {
+        let (proxied, permit, phases) = match asked {
             Asked::Answered(response) => return Ok(*response),
             Asked::Ready => return Box::pin(lists::ready(gate, visit)).await,
             Asked::List(endpoint, permit) => {
                 return Box::pin(lists::list(gate, visit, endpoint, permit)).await;
             }
-            Asked::Body(proxied, permit) => (proxied, permit),
+            Asked::Body(proxied, permit, phases) => (proxied, permit, phases),
         };
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         let call = ollama::parse(proxied, &bytes, &gate.rules)?;
@@ -96,7 +100,8 @@ pub(super) fn run<'a>(
         if target.call().shape() == Shape::Show {
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
-        proxy(gate, visit, permit, target).await
+        let progress = phases.then(|| Arc::new(Progress::default()));
+        proxy(gate, visit, permit, target, progress).await
     }
 }
 
@@ -113,6 +118,7 @@ async fn proxy(
     visit: &mut Visit,
     permit: Permit,
     target: Target,
+    progress: Option<Arc<Progress>>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
@@ -125,15 +131,13 @@ async fn proxy(
         record.proxying(call.path());
     });
     let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
-    let beat = heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat));
-    let mut opening: Opening = {
-        let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
-        let clock = Arc::clone(&clock);
-        Box::pin(async move {
-            let turn = slots.turn(&clock, &target).await?;
-            forward::open(&rules, &target, turn, &clock).await
-        })
+    // Whoever wants to hear of phases gets the head at once: what fails within the first poll still has its own status.
+    let beat = if progress.is_some() {
+        clock.now()
+    } else {
+        heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat))
     };
+    let mut opening = opening(gate, target, &clock, progress.clone());
     let opened = clock::until(&clock, beat, opening.as_mut()).await.transpose()?;
     let mut response = match opened {
         Some(Opened::Whole { bytes, tokens }) => {
@@ -152,7 +156,8 @@ async fn proxy(
                 Some(Opened::Stream { body, turn, total_by }) => {
                     ReplyBody::Relay(Box::new(Relay::new(stream, body, turn, total_by)))
                 }
-                _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening))),
+                _ if progress.is_some() => ReplyBody::Late(Box::new(Late::new(stream, opening, progress))),
+                _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening, None))),
             });
             head::media_type(response.headers_mut(), head::NDJSON);
             response
@@ -165,6 +170,20 @@ async fn proxy(
         response.headers_mut().insert(head::DROPPED, value);
     }
     Ok(response)
+}
+
+/// From the queue to the head of the upstream's answer.
+fn opening(gate: &Gate, target: Target, clock: &Arc<Clock>, progress: Option<Arc<Progress>>) -> Opening {
+    let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
+    let (pool, clock) = (Arc::clone(&gate.pool), Arc::clone(clock));
+    Box::pin(async move {
+        let turn = slots.turn(&clock, &target, progress.as_deref()).await?;
+        if let Some(progress) = progress {
+            let loaded = Box::pin(pool.is_loaded(&clock, target.call().model())).await;
+            progress.set(if loaded { Phase::Prompt } else { Phase::Loading });
+        }
+        forward::open(&rules, &target, turn, &clock).await
+    })
 }
 
 /// A preflight, or 405: no route of ours answers OPTIONS itself.

@@ -18,6 +18,7 @@ mod errors;
 mod framing;
 mod harness;
 mod limits;
+mod page;
 mod relay;
 mod streams;
 mod up;

@@ -69,6 +69,12 @@ pub fn heartbeat(shape: Shape, model: &ModelName) -> Vec<u8> {
     out
 }
 
+/// A line of its own kind for a caller who asked for phases: no other line has the key `portcullis`. `position`: 0 is none.
+pub fn phase_line(phase: &'static str, position: u32) -> Vec<u8> {
+    let place = if position > 0 { format!(",\"position\":{position}") } else { String::new() };
+    format!("{{\"portcullis\":{{\"phase\":\"{phase}\"{place}}}}}\n").into_bytes()
+}
+
 /// A refusal of the upstream in our words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -216,6 +222,12 @@ mod tests {
         let unknown = ask(400, "something new about host box.lan");
         assert_eq!((unknown.status, unknown.public.as_str()), (400, "the model server refused the request"));
         assert_eq!(fault(404, b"404 page not found", &model()).status, 502);
+    }
+
+    #[test]
+    fn phases_are_lines_of_their_own_kind() {
+        assert_eq!(phase_line("queue", 3), b"{\"portcullis\":{\"phase\":\"queue\",\"position\":3}}\n");
+        assert_eq!(phase_line("prompt", 0), b"{\"portcullis\":{\"phase\":\"prompt\"}}\n");
     }
 
     #[test]
