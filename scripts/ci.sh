@@ -47,6 +47,7 @@ advisories() {
 
 stage "format" format
 stage "configuration documents agree with the keys" python3 scripts/config_docs.py --check
+stage "what the page vendors is what its lockfile says" scripts/vendor.sh --check
 stage "make test" scripts/test.sh
 if [ -d ../shared/acceptance ]; then
   stage "acceptance" acceptance

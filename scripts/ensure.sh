@@ -10,6 +10,7 @@
 #   node     Node.js 18 or later and npm, for the end-to-end tests
 #   bench    nginx and wrk
 #   lint     shellcheck
+#   browser  chromium and its fonts, for the tests of the page
 #
 # Quiet when nothing is missing. Exit 2 when something is, and this user cannot install it.
 # shellcheck disable=SC2317  # the has_ functions are called by name, through need
@@ -40,6 +41,7 @@ has_npm() { command -v npm; }
 has_node() { node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'; }
 has_nginx() { command -v nginx || [ -x /usr/sbin/nginx ]; }
 has_wrk() { command -v wrk; }
+has_chromium() { command -v chromium; }
 has_shellcheck() { command -v shellcheck; }
 
 # The library that bindgen loads, and the headers that come with it.
@@ -89,6 +91,7 @@ look() {
         need "wrk" has_wrk wrk
         need "python3" has_venv python3-venv
         ;;
+      browser) need "chromium" has_chromium chromium fonts-dejavu-core ;;
       lint) need "shellcheck" has_shellcheck shellcheck ;;
       *) die 2 "unknown group: $group (see the head of scripts/ensure.sh)" ;;
     esac
@@ -119,7 +122,7 @@ install() {
   rm -f "$log"
 }
 
-[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint)"
+[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint browser)"
 look "$@"
 [ "${#packages[@]}" -eq 0 ] && exit 0
 

@@ -79,7 +79,9 @@ export class Tray {
   }
 
   async add(files) {
-    (await import("./images.js")).add(this, files);
+    // A list of files empties with its field, which does not wait.
+    const kept = [...files];
+    (await import("./images.js")).add(this, kept);
   }
 
   async draw() {

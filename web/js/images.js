@@ -38,7 +38,7 @@ async function read(file) {
 
 /** Puts image files into the tray; what cannot be done is said. */
 export async function add(tray, files) {
-  const pictures = [...files].filter((file) => file.type.startsWith("image/"));
+  const pictures = files.filter((file) => file.type.startsWith("image/"));
   if (!pictures.length) return;
   const why = tray.blind();
   if (why) tray.say(why);

