@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
 # The page's tests: the release binary before a scripted upstream, in a real browser. Screenshots of its main states go to out/page.
+#
+#   scripts/page.sh                  all tests
+#   scripts/page.sh engine URL KEY   one conversation with a gateway that runs before a real engine
+#   scripts/page.sh bench            what rendering costs here
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,4 +26,8 @@ PATH=$(dirname "$node"):$PATH
 (cd web && npm ci --silent --no-audit --no-fund --ignore-scripts)
 export PORTCULLIS_BINARY=${PORTCULLIS_BINARY:-$target/release/portcullis}
 cd web
+case ${1:-} in
+  bench) exec "$node" e2e/bench.mjs ;;
+  engine) exec "$node" e2e/engine.mjs "$2" "$3" ;;
+esac
 exec "$node" --test --test-concurrency=1 --test-reporter=spec e2e/*.test.mjs

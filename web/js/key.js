@@ -49,14 +49,16 @@ export class KeyField {
     try {
       this.onModels(await models(key));
       this.say("");
+      // A narrow window has better use for the place, while the key works.
+      document.body.classList.add("keyed");
     } catch (trouble) {
       this.say(trouble.message, "error");
     }
   }
 
-  /** The gateway wants a key after all. */
+  /** The gateway wants a key after all, or its reader wants to see it. */
   ask() {
-    gate.open = false;
+    document.body.classList.remove("keyed");
     this.form.hidden = false;
     this.field.focus();
   }

@@ -1,5 +1,6 @@
 // The chat page: puts its parts together.
 
+import { gate } from "./api.js";
 import { Composer, Tray } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { KeyField } from "./key.js";
@@ -260,7 +261,10 @@ async function ended(run, sent) {
   const again = trouble.again && navigator.onLine !== false;
   const retry = again ? () => (sent ? send() : answer(run.chat, message.parent)) : null;
   say(trouble.message, { wait: trouble.wait, retry });
-  if (trouble.status === 401) key.ask();
+  if (trouble.status === 401) {
+    gate.open = false;
+    key.ask();
+  }
 }
 
 function edit(message) {
@@ -325,6 +329,7 @@ function wire() {
   at("new-chat").addEventListener("click", newChat);
   at("cancel-edit").addEventListener("click", cancelEdit);
   at("drawer").addEventListener("click", () => document.body.classList.toggle("drawer"));
+  at("show-key").addEventListener("click", () => key.ask());
   at("keys").addEventListener("click", () => at("keys-dialog").showModal());
   at("save-markdown").addEventListener("click", async () => {
     (await import("./transfer.js")).saveMarkdown(chat.title, chat.path());
