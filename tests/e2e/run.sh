@@ -126,6 +126,7 @@ export E2E_ENGINE
 check "curl" "$here/curl.sh"
 check "PyPI ollama" "$work/venv/bin/python" "$here/python_client.py"
 check "npm ollama" node "$here/node_client.mjs"
+check "the page" "$root/scripts/page.sh" engine "$E2E_URL" "$E2E_KEY"
 check "clean stop" stop_gateway
 
 # The engine belongs to the gateway and ends with it.
