@@ -130,6 +130,34 @@ test("who scrolls up is left alone until they come back", async () => {
   await page.context().close();
 });
 
+test("a question goes to the top and stays there while its answer fills the view, and when it ends", async () => {
+  const page = await open(chrome, gate);
+  await send(page, "[long] first");
+  const places = page.evaluate(() => new Promise((done) => {
+    const log = document.getElementById("log");
+    const seen = [];
+    const shifted = [];
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) for (const { node } of entry.sources) shifted.push(node?.parentElement?.closest("article")?.ariaLabel ?? "page");
+    }).observe({ type: "layout-shift" });
+    const look = () => {
+      const [question, answer] = [...log.querySelectorAll("article")].slice(2);
+      if (answer) seen.push(Math.round(question.getBoundingClientRect().top - log.getBoundingClientRect().top));
+      if (answer?.querySelector(".foot button")) setTimeout(() => done({ seen, shifted, text: answer.innerText.length }), 100);
+      else requestAnimationFrame(look);
+    };
+    look();
+  }));
+  await box(page).fill("[slow] second");
+  await box(page).press("Enter");
+  const { seen, shifted, text } = await places;
+  assert.ok(text > 50, "an answer came");
+  assert.ok(seen.length > 3, `frames: ${seen}`);
+  assert.deepEqual([...new Set(seen)], [16], "the question stands below the upper edge and does not move");
+  assert.deepEqual(shifted.filter((name) => name !== "alpha:latest"), [], "nothing but the answer itself moves");
+  await page.context().close();
+});
+
 test("on a phone Enter breaks the line, and the chats are a drawer", async () => {
   const page = await open(chrome, gate, { context: { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true } });
   await box(page).fill("one");

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export async function upstream() {
-  const state = { seen: [], loaded: ["alpha:latest"], names: ["alpha:latest", "beta:7b"], capabilities: {}, answers: new Map(), busy: false };
+  const state = { seen: [], loaded: ["alpha:latest"], names: ["alpha:latest", "beta:7b"], capabilities: {}, answers: new Map(), size: 5 };
   const server = createServer((request, response) => {
     let body = "";
     request.on("data", (data) => (body += data));
@@ -61,7 +61,7 @@ async function say(state, chat, asked, prompt, response) {
       await wait(80);
     }
   }
-  const parts = text.match(/[\s\S]{1,5}/gu) ?? [];
+  const parts = text.match(new RegExp(`[\\s\\S]{1,${state.size}}`, "gu")) ?? [];
   let count = 0;
   for (const part of parts) {
     if (response.destroyed) return;

@@ -211,7 +211,11 @@ async function follow(run, sent) {
   if (run.chat.key === chat.key) draw();
   busy();
   announce(words.generating);
-  follower.pin();
+  if (run.chat.key === chat.key) {
+    const question = views.get(run.message.parent);
+    if (question && !run.goOn) follower.lead(question.node, views.get(run.message.id).node);
+    else follower.toEnd();
+  }
   let frame = 0;
   const flush = () => {
     frame = 0;

@@ -1,4 +1,5 @@
-// Following an answer without fighting its reader: whoever scrolls up is left alone until they come back to the end.
+// Following an answer without fighting its reader: whoever scrolls up is left alone until they come back to the end. A question that
+// was just sent stands at the top, above a room that its answer fills, so that nothing moves until the first screen is full.
 
 const NEAR = 60;
 
@@ -21,12 +22,31 @@ export class Follower {
       if (chosen && !chosen.isCollapsed && box.contains(chosen.anchorNode)) this.unpin();
     });
     button.addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.follow()).observe(box);
+    new ResizeObserver(() => {
+      this.makeRoom();
+      this.follow();
+    }).observe(box);
     window.visualViewport?.addEventListener("resize", () => this.follow());
   }
 
   get end() {
     return this.box.scrollHeight - this.box.clientHeight;
+  }
+
+  /** The question goes to the top; the answer below it gets the rest of the view, before it has a word. */
+  lead(question, answer) {
+    this.led = { question, answer };
+    this.makeRoom();
+    this.toEnd();
+  }
+
+  makeRoom() {
+    const { question, answer } = this.led ?? {};
+    if (!question?.isConnected || !answer?.isConnected) return;
+    const { paddingTop, paddingBottom } = getComputedStyle(this.box);
+    const around = [paddingTop, paddingBottom, getComputedStyle(answer).marginBottom].map(parseFloat);
+    const taken = around.reduce((sum, one) => sum + one, answer.offsetTop - question.offsetTop);
+    answer.style.minHeight = `${Math.max(0, this.box.clientHeight - taken)}px`;
   }
 
   unpin() {
