@@ -38,6 +38,7 @@ function compare(texts, step) {
       const growing = new Growing(grown);
       for (let at = step; at < text.length; at += step) growing.show(text.slice(0, at));
       growing.finish(text);
+      for (const part of grown.querySelectorAll(":scope > .part")) part.replaceWith(...part.childNodes);
       if (!once.isEqualNode(grown)) {
         once.normalize();
         grown.normalize();
@@ -61,6 +62,19 @@ test("random joins of examples", async () => {
   };
   const joins = Array.from({ length: 300 }, () => Array.from({ length: 4 }, () => examples[random(examples.length)]).join("\n\n"));
   for (const step of [1, 11]) assert.deepEqual(await compare(joins, step), [], `steps of ${step}`);
+});
+
+test("a long answer is laid out in parts, and is the same", async () => {
+  const long = examples.filter((text) => !text.includes("]:")).slice(0, 200).join("\n\n");
+  assert.deepEqual(await compare([long], 97), []);
+  const sizes = await page.evaluate(async (text) => {
+    const { Growing } = await import(document.querySelector("script[type=module]").src.replace(/main\.js$/, "stream.js"));
+    const box = document.createElement("div");
+    const growing = new Growing(box);
+    for (let at = 97; at < text.length; at += 97) growing.show(text.slice(0, at));
+    return [...box.querySelectorAll(":scope > .part")].map((part) => part.childNodes.length);
+  }, long);
+  assert.ok(sizes.length > 3 && Math.max(...sizes) < 60, `blocks of the parts: ${sizes}`);
 });
 
 test("a selection in the growing tail survives", async () => {

@@ -53,10 +53,14 @@ function settled(list, text) {
   return { end, frozen };
 }
 
+/** So many blocks at most beside each other: a layout looks at every neighbour of what has grown. */
+const PART = 32;
+
 export class Growing {
   /** Renders into `root`; `onBlock` gets every element that will not change any more. */
   constructor(root, onBlock = () => {}) {
     this.root = root;
+    this.part = root;
     this.onBlock = onBlock;
     this.text = "";
     this.from = 0;
@@ -74,8 +78,17 @@ export class Growing {
       for (const done of this.tail) this.onBlock(done);
       this.tail = [];
       this.from += end;
+      this.newPart();
     }
     this.replaceTail(blocks(list.slice(frozen)));
+  }
+
+  /** What comes stands in a box of its own where the last one is full. */
+  newPart() {
+    if (this.part.childNodes.length < PART) return;
+    this.part = document.createElement("div");
+    this.part.className = "part";
+    this.root.append(this.part);
   }
 
   /** The text is whole. A definition of a link may stand behind its use, so then everything is read once more. */
@@ -95,7 +108,7 @@ export class Growing {
   replaceTail(fresh) {
     fresh.forEach((want, at) => {
       const have = this.tail[at];
-      if (!have) this.root.append(want);
+      if (!have) this.part.append(want);
       else if (!same(have, want)) have.replaceWith(want);
       else if (have.nodeType === Node.TEXT_NODE) patchText(have, want.data);
       else {
