@@ -52,7 +52,7 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// Modules that a part of the page loads when it needs them.
-const LAZY: [&str; 3] = ["js/highlight.js", "js/images.js", "js/transfer.js"];
+const LAZY: [&str; 5] = ["js/chats.js", "js/highlight.js", "js/images.js", "js/memory.js", "js/transfer.js"];
 
 /// Our own scripts and styles without indentation and without lines that hold a comment alone: a fifth of what a first visit
 /// loads. No text of theirs may span lines; `tests/it/docs.rs` looks.

@@ -226,6 +226,63 @@ test("chats are searched, renamed, deleted with a way back, and kept over a relo
   await page.context().close();
 });
 
+test("a chat that is deleted while its answer comes stops it, and stays away", async () => {
+  const page = await open(chrome, gate);
+  await send(page, "[slow] [long] goodbye", { wait: false });
+  await articles(page).nth(1).getByText("word").first().waitFor();
+  await page.getByRole("button", { name: "Delete: [slow] [long] goodbye" }).click();
+  await page.getByText("was deleted").or(page.getByText("Deleted")).first().waitFor();
+  const asked = gate.up.state.seen.findLast((one) => JSON.stringify(one.asked).includes("goodbye"));
+  for (let tries = 0; !asked.gone && tries < 100; tries += 1) await page.waitForTimeout(20);
+  assert.ok(asked.gone, "the model stopped");
+  await page.reload();
+  await page.getByText("0 chats").waitFor();
+  const left = await page.evaluate(() => new Promise((done) => {
+    const request = indexedDB.open("portcullis");
+    request.onsuccess = () => {
+      const all = request.result.transaction("messages").objectStore("messages").getAll();
+      all.onsuccess = () => done(all.result.length);
+    };
+  }));
+  assert.equal(left, 0, "no message is left behind");
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
+test("a title that is given while an answer comes stays", async () => {
+  const page = await open(chrome, gate);
+  await send(page, "[slow] rain", { wait: false });
+  await articles(page).nth(1).getByText("You said").waitFor();
+  await page.getByRole("button", { name: "Rename: [slow] rain" }).click();
+  await page.getByLabel("Rename", { exact: true }).fill("Weather");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Weather" }).waitFor();
+  await articles(page).nth(1).getByRole("button", { name: "Regenerate" }).waitFor();
+  await send(page, "and snow");
+  await page.reload();
+  await page.locator("#chats button.chat", { hasText: "Weather" }).waitFor();
+  assert.equal(await articles(page).count(), 4);
+  await page.context().close();
+});
+
+test("every chat has its own draft", async () => {
+  const page = await open(chrome, gate);
+  await send(page, "first chat");
+  await box(page).fill("for the first");
+  await page.getByRole("button", { name: "New chat" }).click();
+  assert.equal(await box(page).inputValue(), "");
+  await box(page).fill("for a new one");
+  await page.locator("#chats button.chat").click();
+  await page.waitForFunction(() => document.getElementById("message").value === "for the first");
+  await page.getByRole("button", { name: "New chat" }).click();
+  await page.waitForFunction(() => document.getElementById("message").value === "for a new one");
+  await page.locator("#chats button.chat").click();
+  await page.waitForFunction(() => document.getElementById("message").value === "for the first");
+  await page.reload();
+  await page.waitForFunction(() => document.getElementById("message").value === "for the first");
+  await page.context().close();
+});
+
 test("two tabs see each other's messages", async () => {
   const page = await open(chrome, gate);
   await send(page, "from the first tab");

@@ -1,14 +1,12 @@
 // What a model writes, what a browser refuses, and how different people reach the page.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { box, browser, gateway, open, send } from "./setup.mjs";
+import { AXE, box, browser, gateway, open, send, violations } from "./setup.mjs";
 
 const SHOTS = new URL("../../out/page/", import.meta.url).pathname;
 mkdirSync(SHOTS, { recursive: true });
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const articles = (page) => page.getByRole("article");
 
 let chrome;
@@ -200,22 +198,13 @@ test("where the storage is full, the page says so and goes on", async () => {
   await page.context().close();
 });
 
-/** axe, in a world of its own: the page's policy lets no script in. */
-async function violations(page) {
-  const found = await page.evaluate(async () => {
-    const { violations } = await window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] });
-    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
-  });
-  return found;
-}
-
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [1280, 390]) {
     test(`no barrier that axe finds: ${colorScheme}, ${width} px`, async () => {
       gate.up.state.answers.set("[rich]", "# Title\n\nText with `code` and [a link](https://example.org).\n\n```js\nconst a = 'b'; // c\n```\n\n- [x] done\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n");
       const page = await open(chrome, gate, {
         context: { colorScheme, viewport: { width, height: 800 }, reducedMotion: "reduce" },
-        before: (page) => page.addInitScript({ content: axe }),
+        before: (page) => page.addInitScript({ content: AXE }),
       });
       const look = async (state) => {
         await page.screenshot({ path: `${SHOTS}${state}-${colorScheme}-${width}.png` });

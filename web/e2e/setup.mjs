@@ -1,7 +1,8 @@
 // The real gateway before a scripted upstream, and a browser before both.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -12,8 +13,18 @@ const GATEWAY = process.env.PORTCULLIS_BINARY ?? new URL("../../target/release/p
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
-export function browser() {
-  return chromium.launch({ executablePath: CHROMIUM, args: QUIET });
+export const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+export function browser(more = []) {
+  return chromium.launch({ executablePath: CHROMIUM, args: [...QUIET, ...more] });
+}
+
+/** What axe finds; the page has it from an init script, since its policy lets no other in. */
+export function violations(page) {
+  return page.evaluate(async () => {
+    const { violations } = await window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] });
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
+  });
 }
 
 /** A gateway on a free port; `environment` as an operator would set it. */

@@ -58,8 +58,9 @@ const side = new Side(
   },
   {
     open: (key) => openChat(key),
+    removing: (key) => runs.get(key)?.discard(),
     removed: (key) => key === chat.key && newChat(),
-    renamed: (key) => key === chat.key && openChat(key, { focus: false }),
+    renamed,
     say: (text) => say(text),
   },
 );
@@ -117,11 +118,15 @@ function draw() {
     one.show(runs.get(chat.key)?.message === one.message ? runs.get(chat.key) : null);
   }
   fill(late, chat.key);
-  document.title = `${chat.title} · Portcullis`;
-  at("title").textContent = chat.title;
+  titled();
   side.current = chat.key;
   side.draw();
   follower.toEnd();
+}
+
+function titled() {
+  document.title = `${chat.title} · Portcullis`;
+  at("title").textContent = chat.title;
 }
 
 function fill(late, shown) {
@@ -141,13 +146,19 @@ function busy() {
   log.setAttribute("aria-busy", String(Boolean(run)));
 }
 
-async function openChat(wanted, { focus = true } = {}) {
+async function openChat(wanted) {
   const found = runs.get(wanted)?.chat ?? (await Conversation.load(wanted));
   if (!found) return;
   chat = found;
   parent = null;
   show();
-  if (focus) composer.box.focus();
+  composer.box.focus();
+}
+
+/** What is in memory must not bring the old title back. */
+function renamed(key, title) {
+  for (const one of [chat, runs.get(key)?.chat]) if (one?.key === key) one.record.title = title;
+  if (key === chat.key) titled();
 }
 
 function newChat() {
@@ -237,6 +248,7 @@ async function follow(run, sent) {
 
 async function ended(run, sent) {
   busy();
+  if (run.discarded) return;
   const { trouble, message } = run;
   const here = run.chat.key === chat.key;
   if (!trouble) {

@@ -32,6 +32,12 @@ export class Run {
     this.controller.abort();
   }
 
+  /** Its chat is gone: nothing of it is written any more. */
+  discard() {
+    this.discarded = true;
+    this.stop();
+  }
+
   get waited() {
     return (performance.now() - this.begun) / 1000;
   }
@@ -144,6 +150,7 @@ export class Run {
   }
 
   keep() {
+    if (this.discarded) return undefined;
     this.message.touched = Date.now();
     this.message.parts = this.parts;
     return this.chat.put(this.message);

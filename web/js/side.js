@@ -1,10 +1,8 @@
-// The list of chats: search, rename, delete with a way back, export and import.
+// The list of chats: search, and doors to renaming, deleting, export and import, which are loaded when they are first used.
 
 import { store } from "./store.js";
 import { words } from "./strings.js";
 import { button, element } from "./view.js";
-
-const UNDO = 8_000;
 
 function day(time) {
   const midnight = new Date().setHours(0, 0, 0, 0);
@@ -13,7 +11,7 @@ function day(time) {
 }
 
 export class Side {
-  /** `nodes`: its places; `actions`: open(id), created(), removed(id), say(text). */
+  /** `nodes`: its places; `actions`: open(id), removing(id), removed(id), renamed(id, title), say(text). */
   constructor(nodes, actions) {
     Object.assign(this, { nodes, actions, current: "", found: null, asked: 0 });
     nodes.search.addEventListener("input", () => this.search());
@@ -51,49 +49,11 @@ export class Side {
     const open = button(chat.title || words.untitled, () => this.actions.open(chat.id), { className: "chat" });
     if (chat.id === this.current) open.setAttribute("aria-current", "true");
     const title = chat.title || words.untitled;
-    const rename = button("✎", () => this.rename(chat, item), { label: `${words.rename}: ${title}`, className: "small" });
-    const remove = button("×", () => this.remove(chat), { label: `${words.remove}: ${title}`, className: "small" });
+    const change = (what) => async () => (await import("./chats.js"))[what](this, chat, item);
+    const rename = button("✎", change("rename"), { label: `${words.rename}: ${title}`, className: "small" });
+    const remove = button("×", change("remove"), { label: `${words.remove}: ${title}`, className: "small" });
     const item = element("li", {}, open, rename, remove);
     return item;
-  }
-
-  rename(chat, item) {
-    const field = element("input", { value: chat.title, label: words.rename });
-    const done = async (keep) => {
-      field.onblur = null;
-      if (keep && field.value.trim()) await store.save("chats", { ...chat, title: field.value.trim().slice(0, 200) });
-      await this.draw();
-      this.actions.renamed(chat.id);
-    };
-    field.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.keyCode === 229) return;
-      if (event.key === "Enter") done(true);
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        done(false);
-      }
-    });
-    field.onblur = () => done(true);
-    item.replaceChildren(field);
-    field.focus();
-    field.select();
-  }
-
-  async remove(chat) {
-    const taken = await store.take(chat.id);
-    this.actions.removed(chat.id);
-    await this.draw();
-    const back = async () => {
-      clearTimeout(clock);
-      toast.remove();
-      await store.restore(taken);
-      await this.draw();
-      this.actions.open(chat.id);
-    };
-    const toast = element("div", { className: "toast" }, element("span", { text: words.removed(chat.title || words.untitled) }), button(words.undo, back));
-    toast.setAttribute("role", "status");
-    this.nodes.toasts.append(toast);
-    const clock = setTimeout(() => toast.remove(), UNDO);
   }
 }
 

@@ -17,31 +17,6 @@ function wish(request) {
   });
 }
 
-/** The same calls on maps, where there is no database. */
-class Memory {
-  kept = { chats: new Map(), messages: new Map() };
-
-  async get(store, key) {
-    return structuredClone(this.kept[store].get(key));
-  }
-
-  async all(store) {
-    return [...this.kept[store].values()].map((value) => structuredClone(value));
-  }
-
-  async of(chat) {
-    return (await this.all("messages")).filter((message) => message.chat === chat);
-  }
-
-  async put(store, ...values) {
-    for (const value of values) this.kept[store].set(value.id, structuredClone(value));
-  }
-
-  async remove(store, ...keys) {
-    for (const key of keys) this.kept[store].delete(key);
-  }
-}
-
 class Database {
   constructor(db) {
     this.db = db;
@@ -98,7 +73,7 @@ function connect() {
 }
 
 export const store = {
-  inner: new Memory(),
+  inner: null,
   /** Does the browser keep what is written? */
   lasting: false,
   channel: null,
@@ -110,7 +85,7 @@ export const store = {
       this.inner = await connect();
       this.lasting = true;
     } catch {
-      this.inner = new Memory();
+      this.inner = new (await import("./memory.js")).Memory();
     }
     try {
       this.channel = new BroadcastChannel(NAME);
