@@ -17,7 +17,7 @@ modules() {
 }
 
 collect() {
-  local to=$1 language
+  local to=$1 language sums
   mkdir -p "$to/marked" "$to/highlight/languages"
   cp web/node_modules/marked/lib/marked.esm.js "$to/marked/"
   # The map that it names is not shipped.
@@ -28,7 +28,8 @@ collect() {
   for language in $languages; do
     cp "web/node_modules/@highlightjs/cdn-assets/es/languages/$language.min.js" "$to/highlight/languages/"
   done
-  (cd "$to" && find . -type f ! -name SHA256 | LC_ALL=C sort | xargs sha256sum >SHA256)
+  sums=$(cd "$to" && find . -type f ! -name SHA256 -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+  printf '%s\n' "$sums" >"$to/SHA256"
 }
 
 modules
