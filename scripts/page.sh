@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The page's tests: the release binary before a scripted upstream, in a real browser. Screenshots of its main states go to out/page.
+# The page's tests: the release binary before mock-ollama, in a real browser. Screenshots of its main states go to out/page.
 #
 #   scripts/page.sh                  all tests
 #   scripts/page.sh engine URL KEY   one conversation with a gateway that runs before a real engine
@@ -29,6 +29,8 @@ if ! modern "$node"; then
   fi
 fi
 
+cargo build --quiet -p mock-ollama
+export MOCK_OLLAMA=$target/debug/mock-ollama
 export PORTCULLIS_BINARY=${PORTCULLIS_BINARY:-$target/release/portcullis}
 cd web
 case ${1:-} in

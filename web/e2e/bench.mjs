@@ -68,8 +68,7 @@ async function renderer([text, part]) {
 
 const chrome = await browser();
 const gate = await gateway();
-gate.up.state.size = 8;
-gate.up.state.answers.set("[32 KiB]", TEXT);
+await gate.up.says("[32 KiB]", TEXT, { token_size: 8 });
 const page = await open(chrome, gate);
 const whole = await wholePage(page);
 const { alone, crowded, nodes } = await page.evaluate(renderer, [TEXT, PART]);

@@ -20,10 +20,14 @@ after(async () => {
 const log = (page) => page.getByRole("log");
 const articles = (page) => page.getByRole("article");
 
-/** The upstream saw that nobody waits for this any more, within two seconds. */
-async function cancelled(asked) {
-  for (const until = Date.now() + 2_000; !asked.gone && Date.now() < until; ) await new Promise((done) => setTimeout(done, 10));
-  assert.ok(asked.gone, "the upstream saw the cancel");
+/** The upstream sees that nobody waits any more for what `act` ends: a prompt that holds `text`. */
+async function cancels(text, act) {
+  const left = async () => (await gate.up.seen()).filter(({ gone }) => gone);
+  const before = (await left()).length;
+  await act();
+  await gate.up.gone(before + 1);
+  const last = (await left()).at(-1);
+  assert.ok(JSON.stringify(last.asked).includes(text), "the upstream saw the cancel");
 }
 
 const stored = (page, store) => page.evaluate((name) => ({ ...window[name] }), store);
@@ -70,10 +74,10 @@ test("Enter sends, Shift+Enter breaks the line, and the answer grows before it e
   assert.ok((await answer.innerText()).length > early);
   assert.equal(await articles(page).nth(0).getAttribute("aria-label"), "You");
   assert.equal(await articles(page).nth(1).getAttribute("aria-label"), "alpha:latest");
-  const [first] = gate.up.state.seen.slice(-1);
+  const first = await gate.up.last();
   assert.deepEqual([first.path, first.asked.prompt], ["/api/generate", "one\ntwo [slow]"]);
   await send(page, "and then");
-  const second = gate.up.state.seen.at(-1);
+  const second = await gate.up.last();
   assert.deepEqual([second.path, second.asked.messages.length], ["/api/chat", 3]);
   const colour = (n) => articles(page).nth(n).locator(".text").first().evaluate((node) => getComputedStyle(node).backgroundColor);
   assert.notEqual(await colour(0), await colour(1));
@@ -108,10 +112,8 @@ test("Stop keeps what came and the model stops", async () => {
   const page = await open(chrome, gate);
   await send(page, "[slow] [long] go", { wait: false });
   await articles(page).nth(1).getByText("You said").waitFor();
-  await page.getByRole("button", { name: "Stop" }).click();
+  await cancels("go", () => page.getByRole("button", { name: "Stop" }).click());
   await articles(page).nth(1).getByText("Stopped").waitFor();
-  const one = gate.up.state.seen.at(-1);
-  await cancelled(one);
   assert.ok(await articles(page).nth(1).getByRole("button", { name: "Continue" }).isVisible());
   assert.deepEqual(page.faults, []);
   await page.context().close();
@@ -132,7 +134,7 @@ test("a reload in the middle keeps the question and the partial answer", async (
 test("a send that fails gives the text back and says what to do", async () => {
   const lonely = await gateway();
   const page = await open(chrome, lonely);
-  lonely.up.stop();
+  await lonely.up.die();
   await box(page).fill("[precious] text");
   await box(page).press("Enter");
   await page.getByRole("alert").waitFor({ timeout: 15_000 });
@@ -146,6 +148,7 @@ test("a send that fails gives the text back and says what to do", async () => {
 
 test("a stream that is cut says so and goes on where it stopped", async () => {
   const page = await open(chrome, gate);
+  await gate.up.cuts("[cut]");
   await send(page, "[cut] please", { wait: false });
   await articles(page).nth(1).getByText(/Connection lost after \d+ parts/).waitFor();
   const had = await articles(page).nth(1).locator(".text").innerText();
@@ -153,7 +156,7 @@ test("a stream that is cut says so and goes on where it stopped", async () => {
   await articles(page).nth(1).getByText(/tokens/).waitFor();
   const has = await articles(page).nth(1).locator(".text").innerText();
   assert.ok(has.startsWith(had.trim()) && has.length > had.length, has);
-  assert.equal(gate.up.state.seen.at(-1).asked.messages.at(-1).role, "assistant");
+  assert.equal((await gate.up.last()).asked.messages.at(-1).role, "assistant");
   await page.context().close();
 });
 
@@ -235,10 +238,8 @@ test("a chat that is deleted while its answer comes stops it, and stays away", a
   const page = await open(chrome, gate);
   await send(page, "[slow] [long] goodbye", { wait: false });
   await articles(page).nth(1).getByText("word").first().waitFor();
-  await page.getByRole("button", { name: "Delete: [slow] [long] goodbye" }).click();
-  await page.getByText("was deleted").or(page.getByText("Deleted")).first().waitFor();
-  const asked = gate.up.state.seen.findLast((one) => JSON.stringify(one.asked).includes("goodbye"));
-  await cancelled(asked);
+  await cancels("goodbye", () => page.getByRole("button", { name: "Delete: [slow] [long] goodbye" }).click());
+  await page.getByText("was deleted").waitFor();
   await page.reload();
   await page.getByText("0 chats").waitFor();
   const left = await page.evaluate(() => new Promise((done) => {
@@ -309,12 +310,13 @@ test("model, system prompt and parameters go along, and a chat remembers them", 
   await page.getByLabel("Seed").fill("7");
   await page.getByRole("button", { name: "Close" }).click();
   await send(page, "with settings");
-  const { asked } = gate.up.state.seen.at(-1);
+  const { asked } = await gate.up.last();
   assert.deepEqual([asked.model, asked.system, asked.options], ["beta:7b", "Be brief.", { temperature: 0.3, seed: 7 }]);
   await page.getByText("System prompt set · 2 parameters set").waitFor();
   await page.getByRole("button", { name: "New chat" }).click();
   await send(page, "plain");
-  assert.deepEqual([gate.up.state.seen.at(-1).asked.system, gate.up.state.seen.at(-1).asked.options], [undefined, undefined]);
+  const plain = await gate.up.last();
+  assert.deepEqual([plain.asked.system, plain.asked.options], [undefined, undefined]);
   assert.deepEqual(page.faults, []);
   await page.context().close();
 });
@@ -325,7 +327,7 @@ test("images are made small and sent", async () => {
   await page.locator("#image-file").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: png });
   await page.locator("#tray img").waitFor();
   await send(page, "what is this?");
-  const { asked } = gate.up.state.seen.at(-1);
+  const { asked } = await gate.up.last();
   assert.equal(asked.images.length, 1);
   assert.ok(Buffer.from(asked.images[0], "base64").subarray(1, 4).equals(Buffer.from("PNG")));
   await articles(page).nth(0).locator("img").waitFor();

@@ -47,15 +47,17 @@ const PAYLOADS = [
   "`<img src=x onerror=alert(1)>`",
 ];
 
+const watchPolicy = (page) => page.addInitScript(() => {
+  window.violations = [];
+  document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+});
+
 test("nothing that a model writes runs, loads or leads astray", async () => {
-  const page = await open(chrome, gate, {
-    before: (page) => page.addInitScript(() => {
-      window.violations = [];
-      document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
-    }),
-  });
-  PAYLOADS.forEach((payload, n) => gate.up.state.answers.set(`[payload ${n}]`, `before ${payload}\n\n${payload}\n\nafter`));
-  for (let n = 0; n < PAYLOADS.length; n += 1) await send(page, `[payload ${n}]`);
+  const page = await open(chrome, gate, { before: watchPolicy });
+  for (const [n, payload] of PAYLOADS.entries()) {
+    await gate.up.says(`[payload ${n}]`, `before ${payload}\n\n${payload}\n\nafter`);
+    await send(page, `[payload ${n}]`);
+  }
   const bad = await page.evaluate(() => {
     const log = document.getElementById("log");
     const tags = log.querySelectorAll("script, iframe, object, embed, svg, style, base, form, math, img").length;
@@ -69,12 +71,19 @@ test("nothing that a model writes runs, loads or leads astray", async () => {
 });
 
 test("a model's name is a text", async () => {
-  const odd = await gateway();
-  odd.up.state.names.push("<img src=x onerror=alert(1)>", "a\"><script>alert(1)</script>");
-  const page = await open(chrome, odd);
+  const names = PAYLOADS.map((payload) => payload.replace(/\s+/g, " "));
+  const odd = await gateway({}, { odd: names });
+  const page = await open(chrome, odd, { before: watchPolicy });
   await page.getByLabel("Model", { exact: true }).click();
-  await page.getByText("<img src=x onerror=alert(1)>").waitFor();
-  assert.equal(await page.locator("#model-list img, #model-list script").count(), 0);
+  const shown = await page.locator("#model-list .name").allTextContents();
+  for (const name of names) assert.ok(shown.includes(name), name);
+  assert.equal(await page.locator("#model-list").evaluate((list) => list.querySelectorAll(":not(li, button, span)").length), 0);
+  for (const name of names.slice(0, 3)) {
+    await page.locator("#model-list button", { has: page.getByText(name, { exact: true }) }).click();
+    assert.equal(await page.locator("#model").textContent(), name);
+    await page.getByLabel("Model", { exact: true }).click();
+  }
+  assert.deepEqual(await page.evaluate(() => window.violations), []);
   assert.deepEqual(page.faults, []);
   await page.context().close();
   odd.stop();
@@ -82,7 +91,7 @@ test("a model's name is a text", async () => {
 
 test("code is coloured, and Copy takes its source", async () => {
   const source = "#include <stdio.h>\nint main() { return 0; } // &lt;\n";
-  gate.up.state.answers.set("[code]", `Here:\n\n\`\`\`c\n${source}\`\`\`\n`);
+  await gate.up.says("[code]", `Here:\n\n\`\`\`c\n${source}\`\`\`\n`);
   const page = await open(chrome, gate, { context: { permissions: ["clipboard-read", "clipboard-write"] } });
   await send(page, "[code]");
   await page.locator("pre .hljs-keyword, pre .hljs-type").first().waitFor();
@@ -201,7 +210,8 @@ test("where the storage is full, the page says so and goes on", async () => {
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [1280, 390]) {
     test(`no barrier that axe finds: ${colorScheme}, ${width} px`, async () => {
-      gate.up.state.answers.set("[rich]", "# Title\n\nText with `code` and [a link](https://example.org).\n\n```js\nconst a = 'b'; // c\n```\n\n- [x] done\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n");
+      await gate.up.says("[rich]", "# Title\n\nText with `code` and [a link](https://example.org).\n\n```js\nconst a = 'b'; // c\n```\n\n- [x] done\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n", { thoughts: 8 });
+      await gate.up.cuts("[cut]");
       const page = await open(chrome, gate, {
         context: { colorScheme, viewport: { width, height: 800 }, reducedMotion: "reduce" },
         before: (page) => page.addInitScript({ content: AXE }),
@@ -211,7 +221,7 @@ for (const colorScheme of ["light", "dark"]) {
         assert.deepEqual(await violations(page), [], state);
       };
       await look("empty");
-      await send(page, "[rich] [think]");
+      await send(page, "[rich]");
       await page.locator("pre span").first().waitFor();
       await look("chat");
       await send(page, "[slow] [long] words", { wait: false });

@@ -28,8 +28,8 @@ export function violations(page) {
 }
 
 /** A gateway on a free port; `environment` as an operator would set it. */
-export async function gateway(environment = {}) {
-  const up = await upstream();
+export async function gateway(environment = {}, models = {}) {
+  const up = await upstream(models);
   const home = mkdtempSync(join(tmpdir(), "portcullis-page-"));
   const child = spawn(GATEWAY, ["serve", "--port", "0", "--set", `data.dir=${home}`, "--set", "log.level=error"], {
     env: {

@@ -1,74 +1,59 @@
-// The other side: speaks like Ollama, and does what the prompt asks for. Tells what it saw.
+// The other side: mock-ollama as a process of its own, held by commands. What it says is settled by what the prompt holds.
 
-import { createServer } from "node:http";
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const MOCK = process.env.MOCK_OLLAMA ?? new URL("../../target/debug/mock-ollama", import.meta.url).pathname;
 
-export async function upstream() {
-  const state = { seen: [], loaded: ["alpha:latest"], names: ["alpha:latest", "beta:7b"], capabilities: {}, answers: new Map(), size: 5 };
-  const server = createServer((request, response) => {
-    let body = "";
-    request.on("data", (data) => (body += data));
-    request.on("end", () => answer(state, request, response, body).catch(() => response.destroy()));
-  });
-  await new Promise((done) => server.listen(0, "127.0.0.1", done));
-  return {
-    ...state,
-    state,
-    url: `http://127.0.0.1:${server.address().port}`,
-    stop() {
-      server.close();
-      server.closeAllConnections();
+/** `count` words after a repetition of the prompt. */
+const said = (count) => `You said: {prompt}. ${"word ".repeat(count)}`;
+
+/** What a prompt that holds the words on the left gets; of several that fit, the last. */
+const SCRIPTS = [
+  [{ prompt: "[slow]" }, { text: said(12), gap: 60 }],
+  [{ prompt: "[long]" }, { text: said(400), gap: 2 }],
+  [{ prompt: "[slow] [long]" }, { text: said(400), gap: 60 }],
+  [{ prompt: "[late]" }, { text: said(12), gap: 2, head_delay: 1_200 }],
+  [{ prompt: "[think]" }, { text: said(12), gap: 30, thoughts: 8 }],
+];
+
+/** Two models: alpha:latest, which sees, and beta:7b, which does not; and others by name. */
+export async function upstream({ odd = [] } = {}) {
+  const names = ["--few", "--vision", "alpha:latest", "--model", "beta:7b", ...odd.flatMap((name) => ["--odd", name])];
+  const child = spawn(MOCK, ["drive", ...names], { stdio: ["pipe", "pipe", "inherit"] });
+  const waiting = [];
+  const heard = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  createInterface({ input: child.stdout }).on("line", (line) => waiting.shift()?.resolve(JSON.parse(line)));
+  child.on("error", (error) => waiting.splice(0).forEach(({ reject }) => reject(error)));
+  child.on("exit", () => waiting.splice(0).forEach(({ reject }) => reject(new Error("mock-ollama ended"))));
+  const { url } = await heard();
+  const tell = async (command) => {
+    const answer = heard();
+    child.stdin.write(`${JSON.stringify(command)}\n`);
+    const { error, ...rest } = await answer;
+    if (error) throw new Error(error);
+    return rest;
+  };
+  const up = {
+    url,
+    script: (on, script) => tell({ do: "script", on, script }),
+    /** What a prompt with this tag gets. */
+    says: (tag, text, more = {}) => up.script({ prompt: tag }, { text, gap: 2, ...more }),
+    /** The connection breaks off after some words, once. */
+    cuts: (tag) => up.says(tag, said(12), { die_after: 6, times: 1 }),
+    seen: async () => (await tell({ do: "seen" })).seen,
+    last: async () => (await up.seen()).at(-1),
+    /** Waits until so many callers have left. */
+    gone: (count) => tell({ do: "wait_gone", count, millis: 3_000 }),
+    /** Nobody answers there any more. */
+    die: () => tell({ do: "stop" }),
+    stop: () => {
+      child.removeAllListeners("exit");
+      child.stdin.end();
+      child.kill();
     },
   };
-}
-
-function json(response, value, status = 200) {
-  const text = JSON.stringify(value);
-  response.writeHead(status, { "Content-Type": "application/json; charset=utf-8", "Content-Length": Buffer.byteLength(text) });
-  response.end(text);
-}
-
-async function answer(state, request, response, body) {
-  const known = (name) => ({ name, model: name, size: 98e6, capabilities: state.capabilities[name] });
-  if (request.url === "/api/tags") return json(response, { models: state.names.map(known) });
-  if (request.url === "/api/ps") return json(response, { models: state.loaded.map(known) });
-  if (request.url === "/api/version") return json(response, { version: "0.13.0" });
-  const asked = JSON.parse(body);
-  const one = { path: request.url, asked, gone: false, done: false };
-  state.seen.push(one);
-  response.on("close", () => (one.gone = !response.writableFinished));
-  const prompt = asked.prompt ?? asked.messages?.findLast((turn) => turn.role === "user")?.content ?? "";
-  if (prompt.includes("[busy]")) return json(response, { error: "server busy, please try again.  maximum pending requests exceeded" }, 503);
-  await say(state, request.url === "/api/chat", asked, prompt, response);
-  one.done = true;
-}
-
-async function say(state, chat, asked, prompt, response) {
-  const line = (content, more = {}) => JSON.stringify({
-    model: asked.model,
-    created_at: new Date().toISOString(),
-    ...(chat ? { message: { role: "assistant", content, ...more } } : { response: content, ...more }),
-    done: false,
-  }) + "\n";
-  if (prompt.includes("[late]")) await wait(1_200);
-  response.writeHead(200, { "Content-Type": "application/x-ndjson" });
-  const key = [...state.answers.keys()].find((key) => prompt.includes(key));
-  const text = key ? state.answers.get(key) : `You said: ${prompt}. ${"word ".repeat(prompt.includes("[long]") ? 400 : 12)}`;
-  if (prompt.includes("[think]")) {
-    for (const thought of ["Let me ", "think.\n", "Yes."]) {
-      response.write(line("", { thinking: thought }));
-      await wait(80);
-    }
-  }
-  const parts = text.match(new RegExp(`[\\s\\S]{1,${state.size}}`, "gu")) ?? [];
-  let count = 0;
-  for (const part of parts) {
-    if (response.destroyed) return;
-    if (prompt.includes("[cut]") && (count += 1) > 6 && asked.messages?.at(-1)?.role !== "assistant") return response.destroy();
-    response.write(line(part));
-    await wait(prompt.includes("[slow]") ? 60 : 2);
-  }
-  const last = { model: asked.model, created_at: new Date().toISOString(), ...(chat ? { message: { role: "assistant", content: "" } } : { response: "" }), done: true, done_reason: "stop" };
-  response.end(JSON.stringify({ ...last, total_duration: 2e9, load_duration: 1e8, prompt_eval_count: 5, prompt_eval_duration: 3e8, eval_count: parts.length, eval_duration: 1e9 }) + "\n");
+  await up.script("any", { text: said(12), gap: 2 });
+  for (const [on, script] of SCRIPTS) await up.script(on, script);
+  return up;
 }

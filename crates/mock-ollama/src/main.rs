@@ -1,10 +1,12 @@
-//! The scripted Ollama as a program: `serve` for demos and benches, `compare` for a look at a new release of Ollama.
+//! The scripted Ollama as a program: `serve` for demos and benches, `drive` for tests in other languages, `compare` for a look at a new release of Ollama.
 
 #![forbid(unsafe_code)]
 
+mod drive;
+
 use clap::{Parser, Subcommand};
 use mock_ollama::compare::{self, Options, Report};
-use mock_ollama::{Disconnect, Mock, Script, Seen, recordings};
+use mock_ollama::{Capability, Disconnect, Mock, Model, Script, Seen, recordings};
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -38,6 +40,21 @@ enum Command {
         /// Keep no record of requests: for benches.
         #[arg(long)]
         no_record: bool,
+    },
+    /// Serve for a test in another language: prints the URL, then answers a JSON command a line, until its input ends.
+    Drive {
+        /// Models besides the usual ones.
+        #[arg(long = "model")]
+        models: Vec<String>,
+        /// Models that see.
+        #[arg(long = "vision")]
+        seeing: Vec<String>,
+        /// Models whose names are no names.
+        #[arg(long = "odd", allow_hyphen_values = true)]
+        odd: Vec<String>,
+        /// Leave out the models of the recordings.
+        #[arg(long)]
+        few: bool,
     },
     /// Send the recorded requests to a server and print where it differs. Exit code: 0 same, 1 different, 2 usage.
     Compare {
@@ -84,6 +101,16 @@ async fn main() -> io::Result<ExitCode> {
             let script = Script { gap, head_delay, tokens, ..Script::default() };
             let mock = Mock::builder().port(port).record(!no_record).default_script(script).start().await?;
             serve(&mock).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Drive { models, seeing, odd, few } => {
+            let seeing = seeing.iter().map(|name| {
+                Model::plain(name).with(&[Capability::Completion, Capability::Vision])
+            });
+            let mut all = if few { Vec::new() } else { Model::defaults() };
+            all.extend(models.iter().map(|name| Model::plain(name)).chain(seeing));
+            all.extend(odd.iter().map(|name| Model::odd(name)));
+            drive::run(&Mock::builder().models(all).start().await?).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Compare { url, groups, skip, exact, json } => {

@@ -175,6 +175,16 @@ impl Mock {
         self.server.log.wait("a disconnect", timeout, first).await
     }
 
+    /// Waits until so many callers have left; gives their requests.
+    pub async fn wait_gone(&self, count: usize, timeout: Duration) -> Result<Vec<Seen>, TimedOut> {
+        let gone = |seen: &[&Seen]| {
+            let gone: Vec<_> =
+                seen.iter().filter(|one| one.disconnected.is_some()).map(|one| (*one).clone()).collect();
+            (gone.len() >= count).then_some(gone)
+        };
+        self.server.log.wait(&format!("{count} callers to leave"), timeout, gone).await
+    }
+
     /// Waits until some request has been sent so many tokens.
     pub async fn wait_tokens(&self, count: usize, timeout: Duration) -> Result<Seen, TimedOut> {
         let first =

@@ -1,14 +1,18 @@
 //! What a test may ask of the server: delays, silences, cuts, wrong bytes.
 //!
 //! A [`Script`] holds for the requests that its [`On`] names, from the moment that it is set; the newest of the most particular kind
-//! wins (model, then path, then any). Every field may be left out; a script of defaults changes nothing.
+//! wins (prompt, then model, then path, then any). Every field may be left out; a script of defaults changes nothing.
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 
 /// Which requests a script holds for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum On {
+    /// Those whose prompt, or whose last turn of a user, holds this text.
+    Prompt(String),
     /// Those that name this model, in any spelling.
     Model(String),
     /// Those for this path, without a query.
@@ -23,6 +27,11 @@ impl On {
         Self::Model(name.into())
     }
 
+    /// Requests whose prompt, or last turn of a user, holds this text.
+    pub fn prompt(text: impl Into<String>) -> Self {
+        Self::Prompt(text.into())
+    }
+
     /// Requests for this path.
     pub fn path(path: impl Into<String>) -> Self {
         Self::Path(path.into())
@@ -30,7 +39,8 @@ impl On {
 }
 
 /// How a connection ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     /// With a FIN, as when a process exits.
     #[default]
@@ -69,20 +79,28 @@ impl Raw {
     }
 }
 
-/// How to treat a request. Counts are tokens, which are lines of a stream; a tool call is one.
-#[derive(Debug, Clone, Default)]
+/// How to treat a request. Counts are tokens, which are lines of a stream; a tool call is one. As JSON (`mock-ollama drive`), times are
+/// milliseconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "switches that a test sets by name, each on its own")]
 pub struct Script {
     /// Time until the first token, and so until the head.
+    #[serde(deserialize_with = "millis")]
     pub head_delay: Duration,
     /// Time between tokens. A whole answer takes as long as its tokens.
+    #[serde(deserialize_with = "millis")]
     pub gap: Duration,
     /// How many tokens the model would say; the caller's `num_predict` may end it sooner.
     pub tokens: Option<usize>,
     /// The text of each token.
     pub token: Option<String>,
-    /// Each token is as many bytes long.
+    /// Each token is as many bytes long; where `text` is given, as many characters (5 by itself).
     pub token_size: Option<usize>,
+    /// All that the model says, cut into tokens. `{prompt}` stands for what it was asked.
+    pub text: Option<String>,
+    /// So many tokens of its own are thoughts, before the answer, whatever the model can do.
+    pub thoughts: Option<usize>,
     /// The model says the words of the prompt.
     pub echo: bool,
     /// The model never stops, whatever `num_predict` says.
@@ -118,6 +136,7 @@ pub struct Script {
     /// Header fields added to whatever is answered.
     pub extra_headers: Vec<(String, String)>,
     /// These bytes, and nothing of the above but delays and `split`.
+    #[serde(skip)]
     pub raw: Option<Raw>,
     /// Redirects there, with 307.
     pub redirect: Option<String>,
@@ -132,4 +151,8 @@ impl Script {
             .as_deref()
             .unwrap_or("an error was encountered while running the model: unexpected EOF")
     }
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
 }

@@ -255,3 +255,47 @@ async fn models_can_be_chosen_and_the_cloud_opened() {
     let text = until(&mut ask(&mock, &chat("new:1b", "")).await, END).await;
     assert!(text.contains("\"done\":true") && mock.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_prompt_decides_what_is_said() {
+    let mock = Mock::start().await.unwrap();
+    mock.script(On::Any, Script { text: Some("anything".into()), ..Script::default() });
+    let said =
+        Script { text: Some("asked {prompt}, and so on".into()), thoughts: Some(2), ..Script::default() };
+    mock.script(On::prompt("two"), said);
+    let text = until(&mut ask(&mock, &chat("alpha", "")).await, END).await;
+    assert_eq!(text.matches("\"thinking\":").count(), 2);
+    let parts: Vec<_> = text.split("\"content\":\"").skip(1).filter_map(|part| part.split('"').next()).collect();
+    assert_eq!(parts.concat(), "asked one two, and so on");
+    assert!(parts.iter().all(|part| part.chars().count() <= 5), "{parts:?}");
+    let other = post("/api/generate", r#"{"model":"alpha","prompt":"three"}"#);
+    let text = until(&mut ask(&mock, &other).await, END).await;
+    assert!(text.contains("\"response\":\"anyth\""), "{text}");
+}
+
+#[test]
+fn a_test_in_another_language_drives_it() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mock-ollama"))
+        .args(["drive", "--few", "--model", "alpha", "--odd", "<b>"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut tell = |command: &str| {
+        writeln!(input, "{command}").unwrap();
+        output.next().unwrap().unwrap()
+    };
+    let url = tell(r#"{"do":"script","on":{"prompt":"x"},"script":{"gap":5}}"#);
+    assert!(url.contains("http://127.0.0.1:"), "{url}");
+    assert_eq!(tell(r#"{"do":"seen"}"#), "{}");
+    assert_eq!(tell(r#"{"do":"script","on":"any","script":{"gpa":5}}"#), r#"{"seen":[]}"#);
+    assert!(tell(r#"{"do":"dance"}"#).contains("unknown field `gpa`"));
+    assert!(tell(r#"{"do":"wait_gone","count":0,"millis":1}"#).contains("unknown variant `dance`"));
+    assert_eq!(tell(r#"{"do":"stop"}"#), r#"{"gone":true}"#);
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}

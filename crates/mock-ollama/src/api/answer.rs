@@ -23,6 +23,8 @@ pub(crate) enum Words {
     Same(Arc<str>),
     /// The prompt's words, over and over.
     Echo(Vec<String>),
+    /// These, after the thoughts.
+    Said(Vec<String>),
 }
 
 const OWN: [&str; 12] =
@@ -65,6 +67,8 @@ impl Answer {
             Words::Own => OWN.get(at % OWN.len()).copied().unwrap_or_default(),
             Words::Same(word) => word,
             Words::Echo(words) => words.get(at % words.len().max(1)).map_or("", String::as_str),
+            Words::Said(_) if at < self.thoughts => OWN.get(at % OWN.len()).copied().unwrap_or_default(),
+            Words::Said(words) => words.get(at - self.thoughts).map_or("", String::as_str),
         }
     }
 

@@ -76,6 +76,13 @@ impl Model {
         model.with(&[Capability::Completion])
     }
 
+    /// A model that answers prompts, whose name is taken as it is: no Ollama would have it.
+    pub fn odd(name: &str) -> Self {
+        let mut model = Self::plain("odd");
+        model.rename(name);
+        model
+    }
+
     /// The same model with these capabilities.
     #[must_use]
     pub fn with(mut self, capabilities: &[Capability]) -> Self {

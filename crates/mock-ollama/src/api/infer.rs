@@ -247,7 +247,12 @@ impl Job<'_> {
 
     fn answer(&self, script: &Script, options: Options, prompt_tokens: usize, cold: bool) -> Answer {
         let fields = self.fields;
-        let wanted = script.tokens.unwrap_or(TOKENS);
+        let words = self.words(script);
+        let said = match &words {
+            Words::Said(words) => words.len() + script.thoughts.unwrap_or(0),
+            _ => TOKENS,
+        };
+        let wanted = script.tokens.unwrap_or(said);
         // 0 and less mean no limit; the model then stops by itself.
         let limit =
             options.num_predict.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
@@ -262,8 +267,8 @@ impl Job<'_> {
             model: fields.text("model").to_owned(),
             remote: self.entry.model.remote.clone(),
             tokens,
-            thoughts: if thinking { THOUGHTS.min(tokens) } else { 0 },
-            words: self.words(script),
+            thoughts: script.thoughts.unwrap_or(if thinking { THOUGHTS } else { 0 }).min(tokens),
+            words,
             done_reason: if tool_call.is_some() { "stop" } else { done_reason },
             tool_call,
             logprobs: (fields.flag("logprobs") == Some(true)).then(|| {
@@ -277,6 +282,12 @@ impl Job<'_> {
     }
 
     fn words(&self, script: &Script) -> Words {
+        if let Some(text) = &script.text {
+            let asked = self.text.last().copied().unwrap_or_default();
+            let letters: Vec<char> = text.replace("{prompt}", asked).chars().collect();
+            let size = script.token_size.unwrap_or(5).max(1);
+            return Words::Said(letters.chunks(size).map(|token| token.iter().collect()).collect());
+        }
         if script.echo {
             let words = self.text.iter().flat_map(|text| text.split_inclusive(' ')).map(str::to_owned);
             return Words::Echo(words.collect());

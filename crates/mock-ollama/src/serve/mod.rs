@@ -13,6 +13,7 @@ use crate::api::routes::path;
 use crate::go::fields::{self, Kind, Shape};
 use crate::log::{Log, is_probe};
 use crate::script::{On, Script};
+use serde_json::Value;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
@@ -82,11 +83,13 @@ impl Server {
             return otherwise();
         }
         let model = scripts.iter().any(|held| matches!(held.on, On::Model(_))).then(|| model_of(body));
+        let prompt = scripts.iter().any(|held| matches!(held.on, On::Prompt(_))).then(|| asked(body));
         let path = path(target);
         let fits = |rank: u8, held: &Held| match &held.on {
-            On::Model(name) => rank == 0 && !probe && model.as_ref() == Some(name),
-            On::Path(wanted) => rank == 1 && wanted == path,
-            On::Any => rank == 2 && !probe,
+            On::Prompt(text) => rank == 0 && !probe && prompt.as_ref().is_some_and(|all| all.contains(text)),
+            On::Model(name) => rank == 1 && !probe && model.as_ref() == Some(name),
+            On::Path(wanted) => rank == 2 && wanted == path,
+            On::Any => rank == 3 && !probe,
         };
         let take = |held: &&Held| {
             held.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
@@ -94,7 +97,7 @@ impl Server {
                 left => left.checked_sub(1),
             })
         };
-        let ranked = (0..3).flat_map(|rank| scripts.iter().filter(move |held| fits(rank, held)));
+        let ranked = (0..4).flat_map(|rank| scripts.iter().filter(move |held| fits(rank, held)));
         ranked
             .into_iter()
             .find(|held| take(held).is_ok())
@@ -114,6 +117,15 @@ fn model_of(body: &[u8]) -> String {
     let fields = fields::read(body, &SHAPE).unwrap_or_default();
     let model = fields.model();
     key(if model.is_empty() { fields.text("source") } else { model })
+}
+
+/// What a request asks: its prompt, or the last turn of a user.
+pub(crate) fn asked(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let turns = body.get("messages").and_then(Value::as_array);
+    let user = |turn: &&Value| turn.get("role").and_then(Value::as_str) == Some("user");
+    let turn = turns.and_then(|turns| turns.iter().rev().find(user)).and_then(|turn| turn.get("content"));
+    body.get("prompt").or(turn).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// Accepts until it is dropped; its connections end with it.
