@@ -37,4 +37,4 @@ case ${1:-} in
   bench) exec "$node" e2e/bench.mjs ;;
   engine) exec "$node" e2e/engine.mjs "$2" "$3" ;;
 esac
-exec "$node" --test --test-concurrency=1 --test-reporter=spec e2e/*.test.mjs
+exec "$node" --test --test-concurrency=1 --test-timeout=120000 --test-force-exit --test-reporter=spec e2e/*.test.mjs

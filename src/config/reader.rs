@@ -156,11 +156,7 @@ impl Reader<'_> {
             return Origins::Any;
         }
         for origin in &list {
-            let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
-            if rest.is_empty()
-                || rest.contains(['/', '*', '@', ' '])
-                || !origin.bytes().all(|b| b.is_ascii_graphic())
-            {
+            if !is_origin(origin) {
                 let message = format!("{origin:?} is no origin such as https://app.example, and not *");
                 self.faults.add("listen.origins", self.origin("listen.origins"), message);
             }
@@ -291,13 +287,14 @@ impl Reader<'_> {
                 "none" if list.len() == 1 => sources.push("'none'".to_owned()),
                 "self" => sources.push("'self'".into()),
                 "huggingface" => sources.push("https://huggingface.co".into()),
-                o if o.starts_with("https://") && !o.contains([';', ' ', '\'', '"']) => {
-                    sources.push(o.to_owned());
+                // Over plain http too: dashboards in a home network frame pages.
+                web if is_origin(web) && (web.starts_with("https://") || web.starts_with("http://")) => {
+                    sources.push(web.to_owned());
                 }
                 other => self.faults.add(
                     "pages.frame_ancestors",
                     self.origin("pages.frame_ancestors"),
-                    format!("{other:?} is none of none (alone), self, huggingface, or an https:// origin"),
+                    format!("{other:?} is none of none (alone), self, huggingface, or an origin such as https://app.example"),
                 ),
             }
         }
@@ -313,4 +310,12 @@ impl Reader<'_> {
                 .map_or_else(|| PathBuf::from("portcullis-data"), |dir| dir.join("portcullis")),
         }
     }
+}
+
+/// Scheme and authority, and nothing that would end a source in a policy.
+fn is_origin(text: &str) -> bool {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    !rest.is_empty()
+        && !rest.contains(['/', '*', '@', ';', '\'', '"'])
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

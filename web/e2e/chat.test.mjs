@@ -17,6 +17,8 @@ after(async () => {
   gate?.stop();
 });
 
+const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+
 const log = (page) => page.getByRole("log");
 const articles = (page) => page.getByRole("article");
 
@@ -321,10 +323,20 @@ test("model, system prompt and parameters go along, and a chat remembers them", 
   await page.context().close();
 });
 
+test("what a model can is shown, and one that does not see gets no image unnoticed", async () => {
+  const page = await open(chrome, gate);
+  await page.getByLabel("Model", { exact: true }).click();
+  assert.match(await page.locator("#model-list li", { hasText: "alpha:latest" }).innerText(), /vision/);
+  await page.getByRole("button", { name: /beta:7b/ }).click();
+  await page.locator("#image-file").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: PNG });
+  await page.getByText("This model does not see images. These do: alpha:latest.").waitFor();
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
 test("images are made small and sent", async () => {
   const page = await open(chrome, gate);
-  const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
-  await page.locator("#image-file").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: png });
+  await page.locator("#image-file").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: PNG });
   await page.locator("#tray img").waitFor();
   await send(page, "what is this?");
   const { asked } = await gate.up.last();

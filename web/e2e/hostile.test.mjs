@@ -1,12 +1,9 @@
 // What a model writes, what a browser refuses, and how different people reach the page.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { AXE, box, browser, gateway, open, send, violations } from "./setup.mjs";
+import { AXE, box, browser, gateway, open, send, SHOTS, violations } from "./setup.mjs";
 
-const SHOTS = new URL("../../out/page/", import.meta.url).pathname;
-mkdirSync(SHOTS, { recursive: true });
 const articles = (page) => page.getByRole("article");
 
 let chrome;

@@ -1,7 +1,7 @@
 // The real gateway before a scripted upstream, and a browser before both.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,10 +13,18 @@ const GATEWAY = process.env.PORTCULLIS_BINARY ?? new URL("../../target/release/p
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
+export const SHOTS = new URL("../../out/page/", import.meta.url).pathname;
+mkdirSync(SHOTS, { recursive: true });
+
 export const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 export function browser(more = []) {
   return chromium.launch({ executablePath: CHROMIUM, args: [...QUIET, ...more] });
+}
+
+/** A browser that keeps its settings in this folder, and reads them from there. */
+export function profile(folder, more = []) {
+  return chromium.launchPersistentContext(folder, { executablePath: CHROMIUM, args: [...QUIET, ...more] });
 }
 
 /** What axe finds; the page has it from an init script, since its policy lets no other in. */

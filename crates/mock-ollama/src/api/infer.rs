@@ -281,10 +281,17 @@ impl Job<'_> {
         }
     }
 
+    /// The prompt, or the last turn of a user.
+    fn asked(&self) -> &str {
+        let user = |turn: &&Value| turn.get("role").and_then(Value::as_str) == Some("user");
+        let turn = self.fields.list("messages").iter().rev().find(user);
+        let content = turn.and_then(|turn| turn.get("content")).and_then(Value::as_str);
+        content.unwrap_or_else(|| self.fields.text("prompt"))
+    }
+
     fn words(&self, script: &Script) -> Words {
         if let Some(text) = &script.text {
-            let asked = self.text.last().copied().unwrap_or_default();
-            let letters: Vec<char> = text.replace("{prompt}", asked).chars().collect();
+            let letters: Vec<char> = text.replace("{prompt}", self.asked()).chars().collect();
             let size = script.token_size.unwrap_or(5).max(1);
             return Words::Said(letters.chunks(size).map(|token| token.iter().collect()).collect());
         }
