@@ -86,6 +86,11 @@ impl Endpoint {
             Self::Managed => Needs::Scope(Scope::Admin),
         }
     }
+
+    /// Asked for by the dozen, and of no interest to whoever reads the log.
+    pub const fn is_minor(self) -> bool {
+        matches!(self, Self::Asset | Self::Health | Self::Ready)
+    }
 }
 
 /// Why a request got no endpoint.

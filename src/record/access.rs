@@ -37,6 +37,11 @@ impl AccessLog {
         })
     }
 
+    /// Are lines of parts of the page, and of probes?
+    pub fn debug(&self) -> bool {
+        self.level >= tracing::Level::DEBUG
+    }
+
     /// Are lines of good requests written?
     pub fn info(&self) -> bool {
         self.level >= tracing::Level::INFO

@@ -76,6 +76,8 @@ pub struct Record {
     pub model: Option<ModelName>,
     /// The upstream's route, once something goes there.
     pub upstream_path: Option<&'static str>,
+    /// A part of the page, or a probe: its line is written at level debug, unless it failed.
+    pub minor: bool,
     /// Is the answer streamed?
     pub stream: bool,
     /// The status that the caller saw, or would have seen.
@@ -107,6 +109,7 @@ impl Record {
             key: None,
             model: None,
             upstream_path: None,
+            minor: false,
             stream: false,
             status: 0,
             dropped: None,
@@ -141,7 +144,8 @@ impl Record {
             self.status = 499;
         }
         let upstream_failed = matches!(self.fault, Some((Side::Upstream | Side::Gateway, _)));
-        if self.log.info() || (upstream_failed && ending != Ending::Refused && self.log.warn()) {
+        let told = if self.minor && self.status < 400 { self.log.debug() } else { self.log.info() };
+        if told || (upstream_failed && ending != Ending::Refused && self.log.warn()) {
             self.log.write(|json, out| line::ended(self, json, out));
         }
     }

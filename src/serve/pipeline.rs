@@ -49,8 +49,11 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     note(visit, |record| record.client = address);
     gate.identify.host(&request.headers)?;
     let scope = match endpoint.needs() {
-        Needs::Nothing if endpoint == Endpoint::Ready => return Ok(Asked::Ready),
         Needs::Nothing => {
+            note(visit, |record| record.minor = endpoint.is_minor());
+            if endpoint == Endpoint::Ready {
+                return Ok(Asked::Ready);
+            }
             return lists::open(gate, visit, endpoint, request).map(|page| Asked::Answered(Box::new(page)));
         }
         Needs::Key => None,

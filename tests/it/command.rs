@@ -135,8 +135,14 @@ async fn log_lines_name_both_routes_and_never_a_key_or_a_prompt() {
             conn.request(&post(path), body.as_bytes()).await;
             conn.answer().await;
         }
+        for path in ["/healthz", "/readyz"] {
+            let mut conn = Conn::open(([127, 0, 0, 1], running.port).into()).await;
+            conn.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n"), b"").await;
+            assert_eq!(conn.answer().await.status, 200);
+        }
         let (code, log) = running.stop();
         assert_eq!(code, 0);
+        assert!(!log.contains("healthz") && !log.contains("readyz"), "probes are of no interest\n{log}");
         for words in [
             "Proxying POST /chat → Ollama /api/chat (stream=false)",
             "Ollama /api/chat responded: 200 in 0.",

@@ -14,11 +14,19 @@ try {
   assert.ok((await answer.locator(".text").innerText()).trim().length > 2, "a real answer");
   await box(page).fill("Tell a long story about a gate.");
   await box(page).press("Enter");
-  await page.getByRole("article").nth(3).locator(".text").getByText(/\w/).first().waitFor({ timeout: 120_000 });
+  const story = page.getByRole("article").nth(3);
+  await story.locator(".text").getByText(/\w+ \w+ \w+/).first().waitFor({ timeout: 120_000 });
   await page.getByRole("button", { name: "Stop" }).click();
-  await page.getByRole("article").nth(3).getByText("Stopped").waitFor();
+  await story.getByText("Stopped").waitFor();
+  const begun = (await story.locator(".text").textContent()).trim();
+  await story.getByRole("button", { name: "Continue" }).click();
+  await page.waitForFunction((length) => document.querySelectorAll("article .text")[3].textContent.length > length + 40, begun.length, { timeout: 120_000 });
+  const more = (await story.locator(".text").textContent()).trim();
+  assert.ok(more.startsWith(begun), `goes on where it stopped: ${begun} | ${more}`);
+  const stop = page.getByRole("button", { name: "Stop" });
+  if (await stop.isVisible()) await stop.click();
   assert.deepEqual(page.faults, []);
-  console.log("ok: a conversation of two turns with the real engine, the second one stopped");
+  console.log("ok: a conversation of two turns with the real engine; the second one stopped, and went on where it had");
 } finally {
   await chrome.close();
 }
