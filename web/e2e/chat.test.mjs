@@ -153,6 +153,7 @@ test("a stream that is cut says so and goes on where it stopped", async () => {
   await gate.up.cuts("[cut]");
   await send(page, "[cut] please", { wait: false });
   await articles(page).nth(1).getByText(/Connection lost after \d+ parts/).waitFor();
+  await articles(page).nth(1).getByRole("alert").getByText("The answer broke off").waitFor();
   const had = await articles(page).nth(1).locator(".text").innerText();
   await page.getByRole("button", { name: "Continue" }).click();
   await articles(page).nth(1).getByText(/tokens/).waitFor();

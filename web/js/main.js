@@ -258,7 +258,8 @@ async function ended(run, sent) {
   }
   if (trouble.name === "AbortError") announce(words.stopped);
   if (message.content || message.thinking) {
-    if (here && trouble.name !== "AbortError") say(trouble.message);
+    // Inside the answer, which has room for it: nothing moves.
+    if (here && trouble.name !== "AbortError") views.get(message.id)?.node.append(notice(trouble.message));
     return;
   }
   // Nothing came: the answer goes, and a question that was just sent goes back to its box.
@@ -377,8 +378,8 @@ async function start() {
     at("memory").hidden = false;
     if (window.top !== window) {
       const link = document.createElement("a");
-      Object.assign(link, { href: location.href, target: "_blank", textContent: ` ${words.memoryFrame}` });
-      at("memory").append(link);
+      Object.assign(link, { href: location.href, target: "_blank", textContent: words.memoryFrame });
+      at("memory").append(" ", link);
     }
   }
   const last = await Conversation.load(prefs.get("chat"));
