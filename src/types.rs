@@ -3,6 +3,7 @@
 mod model;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use model::{InvalidName, ModelName, is_cloud_name};
@@ -31,6 +32,15 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whom limits and turns are counted for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Principal {
+    /// A key.
+    Key(KeyId),
+    /// An address in public mode (IPv6 by /64); `None`: all whom a platform's proxy hides.
+    Address(Option<IpAddr>),
 }
 
 /// What a key may do. `admin` includes neither of the others.

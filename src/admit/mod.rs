@@ -6,7 +6,6 @@
 mod rate;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +13,7 @@ use crate::config::Limits;
 use crate::identify::Caller;
 use crate::listen::clock::Millis;
 use crate::listen::network;
+use crate::types::Principal;
 
 use rate::Rate;
 
@@ -86,12 +86,6 @@ pub struct Admit {
     meters: Mutex<HashMap<Principal, Arc<Meter>>>,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
-enum Principal {
-    Key(usize),
-    Address(Option<IpAddr>),
-}
-
 impl Admit {
     /// With these limits for everybody.
     pub fn new(limits: &Limits) -> Self {
@@ -140,7 +134,7 @@ impl Permit {
 
 fn principal(caller: &Caller) -> Principal {
     match caller.key() {
-        Some(key) => Principal::Key(key.index),
+        Some(key) => Principal::Key(key.id.clone()),
         None => Principal::Address(caller.address().map(network)),
     }
 }

@@ -13,8 +13,6 @@ use crate::types::{KeyId, Scopes};
 pub struct Key {
     /// For logs.
     pub id: KeyId,
-    /// Its place among the keys: what meters are kept by.
-    pub index: usize,
     /// What it may do.
     pub scopes: Scopes,
     /// Generated, or 20 characters and more: it cannot have been guessed.
@@ -56,8 +54,8 @@ impl Keyring {
     fn add(&mut self, text: &str, id: &str, strong: bool) {
         let digest = digest(text);
         if let Err(place) = self.place(&digest) {
-            let (id, index) = (KeyId(id.into()), self.sorted.len());
-            self.sorted.insert(place, Arc::new(Key { id, index, scopes: Scopes::USE, strong, digest }));
+            let id = KeyId(id.into());
+            self.sorted.insert(place, Arc::new(Key { id, scopes: Scopes::USE, strong, digest }));
         }
     }
 
