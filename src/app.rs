@@ -7,10 +7,12 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{Config, Keys};
-use crate::identify::{ApiKey, KeyFileError, generated_key};
-use crate::listen::{self, Settings};
+use crate::identify::keyfile::{KeyFileError, generated_key};
+use crate::identify::{ApiKey, Ring};
+use crate::listen::{self, Bell, Settings};
 use crate::record::AccessLog;
 use crate::serve::Gate;
+use crate::store::{Store, StoreError};
 use crate::types::ModelName;
 use crate::validate::Rules;
 
@@ -20,6 +22,9 @@ pub enum BuildError {
     /// The generated key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// Keys and audit.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {}", describe(.error))]
     Bind {
@@ -55,6 +60,8 @@ pub struct App {
     settings: Settings,
     gate: Arc<Gate>,
     log: Arc<AccessLog>,
+    ring: Option<Arc<Ring>>,
+    bell: Bell,
     /// The key to show, where one is generated.
     pub generated: Option<Generated>,
     /// Where it listens.
@@ -67,12 +74,19 @@ impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
+        let mut store = Store::open(&config.data_dir)?;
+        store.check()?;
         let generated = match config.keys {
             Keys::Generated => {
-                let (key, new) = generated_key(&config.data_dir)?;
-                Some(Generated { key, new })
+                generated_key(&config.data_dir, &mut store)?.map(|(key, new)| Generated { key, new })
             }
             Keys::Given(_) | Keys::Public => None,
+        };
+        let bell = Bell::default();
+        let ring = match &config.keys {
+            Keys::Public => None,
+            Keys::Given(keys) => Some(Ring::open(keys, store, bell.clone())?),
+            Keys::Generated => Some(Ring::open(&[], store, bell.clone())?),
         };
         let rules = Rules {
             default_model: default_model.clone(),
@@ -87,9 +101,8 @@ impl App {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
         };
-        let key = generated.as_ref().map(|generated| &generated.key);
-        let gate = Arc::new(Gate::new(config, rules, key, Arc::clone(&log)));
-        Ok(Self { listener, settings, gate, log, generated, address, default_model })
+        let gate = Arc::new(Gate::new(config, rules, ring.clone(), Arc::clone(&log)));
+        Ok(Self { listener, settings, gate, log, ring, bell, generated, address, default_model })
     }
 
     /// Does the upstream have the default model? `None`: it does not answer yet.
@@ -107,7 +120,11 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let log = Arc::clone(&self.log);
         let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || log.run());
-        listen::serve(self.listener, self.settings, self.gate, stop, hurry).await;
+        let keys = self.ring.as_ref().map(|ring| (ring, ring.watch()));
+        listen::serve(self.listener, self.settings, self.gate, self.bell, stop, hurry).await;
+        if let Some((ring, Ok(watch))) = keys {
+            ring.stop(&watch);
+        }
         self.log.stop();
         if let Ok(writer) = writer {
             // A writer that panicked has nothing left to write.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod listen;
+pub mod store;
 pub mod types;
 
 pub mod identify;

@@ -1,12 +1,14 @@
 //! Newtypes that every stage may name: no policy, no imports from other rooms.
 
 mod model;
+mod rights;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use model::{InvalidName, ModelName, is_cloud_name};
+pub use rights::{InvalidGlob, KeyLimits, ModelGlob};
 
 /// The id of one request: 16 hexadecimal digits, sent as `x-request-id` and written on every line about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,16 @@ impl Scopes {
     pub fn names(self) -> Vec<&'static str> {
         let all = [Scope::Inference, Scope::Read, Scope::Admin];
         all.into_iter().filter(|scope| self.allow(*scope)).map(Scope::name).collect()
+    }
+
+    /// Reads names; `None` where one is none, or there is none at all.
+    pub fn parse<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+        let mut set = Self::default();
+        for name in names {
+            let all = [Scope::Inference, Scope::Read, Scope::Admin];
+            set = set.with(all.into_iter().find(|scope| scope.name() == name.trim())?);
+        }
+        (set != Self::default()).then_some(set)
     }
 
     /// The same set and one more.

@@ -23,11 +23,17 @@ const ADDRESSES: usize = 10_000;
 /// An admitted request, counted while it lives.
 #[derive(Debug)]
 pub struct Permit {
+    caller: Caller,
     meter: Option<Arc<Meter>>,
     rate: Option<RateState>,
 }
 
 impl Permit {
+    /// Who was admitted.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// What the rate headers say; `None` without a limit.
     pub const fn rate(&self) -> Option<RateState> {
         self.rate
@@ -99,12 +105,12 @@ impl Admit {
     /// Counts a request, or says why not.
     pub fn admit(&self, caller: &Caller, now: Millis) -> Result<Permit, AdmitError> {
         if self.per_minute.is_none() && self.concurrent.is_none() {
-            return Ok(Permit { meter: None, rate: None });
+            return Ok(Permit { caller: caller.clone(), meter: None, rate: None });
         }
         let meter = self.meter(principal(caller), now);
         // First what costs no allowance: a refused request should not use up the minute.
         let running = meter.running.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { meter: Some(Arc::clone(&meter)), rate: None };
+        let mut permit = Permit { caller: caller.clone(), meter: Some(Arc::clone(&meter)), rate: None };
         if let Some(limit) = self.concurrent.filter(|&limit| running >= limit) {
             return Err(AdmitError::Concurrent { limit });
         }
@@ -113,7 +119,8 @@ impl Admit {
         if !allowed {
             return Err(AdmitError::Rate { seconds: wait.div_ceil(1000).max(1), state });
         }
-        Ok(Permit { rate: Some(state), meter: Some(meter).filter(|_| permit.into_meter()) })
+        permit.rate = Some(state);
+        Ok(permit)
     }
 
     fn meter(&self, principal: Principal, now: Millis) -> Arc<Meter> {
@@ -122,13 +129,6 @@ impl Admit {
             meters.retain(|_, meter| meter.running.load(Ordering::Relaxed) > 0 || !meter.rate.is_full(now));
         }
         Arc::clone(meters.entry(principal).or_default())
-    }
-}
-
-impl Permit {
-    /// Gives the count away without ending it.
-    fn into_meter(mut self) -> bool {
-        self.meter.take().is_some()
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod banner;
 mod check;
+mod key;
 mod pull;
 mod serve;
+mod table;
 mod up;
 
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ const WRONG: u8 = 2;
         portcullis                               in front of the Ollama on this machine; a key is generated and shown\n  \
         portcullis up                            start Ollama (or the built-in engine) as well\n  \
         OLLAMA_API_KEY=… portcullis --port 9000  with your own key\n  \
+        portcullis key create --name laptop      a key of its own for everybody\n  \
         portcullis check                         is the configuration right?\n\n\
         Configuration: flags, then environment, then portcullis.toml, then defaults; `portcullis check --keys` lists all keys."
 )]
@@ -50,6 +53,9 @@ enum Command {
         after_help = "Examples:\n  portcullis check\n  portcullis check --config /etc/portcullis.toml --json\n  portcullis check --keys"
     )]
     Check(CheckArgs),
+    /// Make, list and end API keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -137,6 +143,7 @@ pub fn main() -> ExitCode {
     let env = Env::of_process();
     match cli.command {
         Some(Command::Check(args)) => check::run(&cli.flags, args, &env),
+        Some(Command::Key(command)) => key::run(&cli.flags, &command, &env),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),
     }

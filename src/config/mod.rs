@@ -14,6 +14,7 @@ mod upstream_url;
 mod value;
 
 pub use fault::{Fault, Faults};
+pub use parse::duration;
 pub use raw::{Origin, Raw};
 pub use resolved::*;
 pub use upstream_url::UpstreamUrl;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `"90s"`, `"5m"`, `"1h30m"`, `"250ms"`, `"24h"`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return within_reason(Duration::from_secs(seconds));

@@ -13,8 +13,7 @@ use crate::dialect::ollama::answer;
 use crate::listen::clock::Millis;
 use crate::queue::{Phase, Progress};
 use crate::record::Ending;
-use crate::respond::{Failure, StreamFault};
-use crate::types::Side;
+use crate::respond::Failure;
 
 /// How often a place in line is looked at.
 const LOOK: Millis = 500;
@@ -71,11 +70,12 @@ impl Late {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let Some(mut stream) = self.stream.take() else { return Poll::Ready(Next::Frame(None)) };
         let frame = match self.opening.as_mut().poll(cx) {
-            Poll::Pending if stream.clock.cut() => {
-                let fault = StreamFault::Stopping;
-                stream.fail(Vec::new(), Side::Gateway, fault.public(), fault.detail(), Ending::Error)
-            }
             Poll::Pending => {
+                if let Some(fault) = stream.halted() {
+                    let frame =
+                        stream.fail(Vec::new(), fault.side(), fault.public(), fault.detail(), fault.ending());
+                    return Poll::Ready(Next::Frame(Some(frame)));
+                }
                 let beat = self.news(&mut stream).or_else(|| stream.heartbeat());
                 self.stream = Some(stream);
                 return beat.map_or(Poll::Pending, |frame| Poll::Ready(Next::Frame(Some(frame))));

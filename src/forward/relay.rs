@@ -29,7 +29,7 @@ pub struct Stream {
     model: ModelName,
     pub(super) record: Record,
     /// Dropped with the stream.
-    _held: Held,
+    held: Held,
     /// When the last byte went to the caller.
     pub(super) sent: Millis,
 }
@@ -45,13 +45,22 @@ impl Stream {
         held: Held,
     ) -> Self {
         let sent = clock.now();
-        Self { rules, clock, shape, model, record, _held: held, sent }
+        Self { rules, clock, shape, model, record, held, sent }
     }
 
     /// The first heartbeat is due already.
     #[must_use]
     pub fn overdue(self) -> Self {
         Self { sent: 0, ..self }
+    }
+
+    /// Must it end although nothing is wrong with it?
+    pub(super) fn halted(&self) -> Option<StreamFault> {
+        if self.clock.cut() {
+            return Some(StreamFault::Stopping);
+        }
+        let permit = self.held.permit.as_ref();
+        permit.is_some_and(|permit| permit.caller().has_ended()).then_some(StreamFault::Revoked)
     }
 
     /// Is a heartbeat due? Then this is it.
@@ -112,8 +121,10 @@ impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
-            if self.stream.clock.cut() && self.linger_by == NEVER {
-                return Poll::Ready(Some(self.break_off(Vec::new(), &StreamFault::Stopping)));
+            if self.linger_by == NEVER
+                && let Some(fault) = self.stream.halted()
+            {
+                return Poll::Ready(Some(self.break_off(Vec::new(), &fault)));
             }
             if self.linger_by == NEVER && self.stream.clock.passed(self.total_by) {
                 let fault = StreamFault::Clock("upstream.total_timeout");
@@ -204,7 +215,6 @@ impl Relay {
     /// Ends with one error line, and closes the upstream connection.
     fn break_off(&mut self, lines: Vec<u8>, fault: &StreamFault) -> Bytes {
         self.body = None;
-        let side = if *fault == StreamFault::Stopping { Side::Gateway } else { Side::Upstream };
-        self.stream.fail(lines, side, fault.public(), fault.detail(), fault.ending())
+        self.stream.fail(lines, fault.side(), fault.public(), fault.detail(), fault.ending())
     }
 }

@@ -27,12 +27,20 @@ pub enum KeyError {
 impl ApiKey {
     /// A new one from the system's random source.
     pub fn generate() -> Result<Self, KeyError> {
-        let mut bits = [0; 32];
         let mut id = [0; ID];
-        getrandom::fill(&mut bits).map_err(|_| KeyError::Random)?;
         getrandom::fill(&mut id).map_err(|_| KeyError::Random)?;
         // The id only names the key; a slight bias of the modulus does not matter.
         let id: String = id.iter().map(|byte| digit(usize::from(*byte) % 62)).collect();
+        Self::generate_for(&id)
+    }
+
+    /// A new secret for a key of this id.
+    pub fn generate_for(id: &str) -> Result<Self, KeyError> {
+        if id.len() != ID || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(KeyError::Form);
+        }
+        let mut bits = [0; 32];
+        getrandom::fill(&mut bits).map_err(|_| KeyError::Random)?;
         let mut body = format!("pc_{id}_{}", base62(&bits, SECRET));
         let check = base62(&crc32fast::hash(body.as_bytes()).to_be_bytes(), CHECK);
         body.push_str(&check);
@@ -51,6 +59,13 @@ impl ApiKey {
         } else {
             Err(KeyError::Form)
         }
+    }
+
+    /// The public part of what somebody presented, whether or not the rest is right: for the log.
+    pub fn id_of(text: &str) -> Option<&str> {
+        let id = text.strip_prefix("pc_")?.get(..ID)?;
+        let form = id.bytes().all(|b| b.is_ascii_alphanumeric()) && text.as_bytes().get(3 + ID) == Some(&b'_');
+        form.then_some(id)
     }
 
     /// The public part.

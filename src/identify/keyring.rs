@@ -1,30 +1,90 @@
 //! The keys, by the SHA-256 of the whole: looked up in memory, never in a database on the request path.
+//!
+//! A [`Keyring`] is replaced whole when the store changes. A key that did not change stays the same object, so that whoever holds it
+//! learns when it ends.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::key::ApiKey;
-use crate::types::{KeyId, Scopes};
+use crate::store::keys::{self, KeyRow, Secret};
+use crate::types::{KeyId, KeyLimits, ModelGlob, ModelName, Scopes};
 
 /// A key as the gate knows it: never in clear.
 #[derive(Debug)]
 pub struct Key {
     /// For logs.
     pub id: KeyId,
+    /// What people call it; the operator's own keys have none.
+    pub name: Option<String>,
     /// What it may do.
     pub scopes: Scopes,
+    /// The models that it may use; none: all.
+    pub models: Vec<ModelGlob>,
+    /// How much.
+    pub limits: KeyLimits,
     /// Generated, or 20 characters and more: it cannot have been guessed.
     pub strong: bool,
+    expires_at: Option<i64>,
+    ended: AtomicBool,
+}
+
+impl Key {
+    /// May it use this model?
+    pub fn may_use(&self, model: &ModelName) -> bool {
+        self.models.is_empty() || self.models.iter().any(|glob| glob.fits(model))
+    }
+
+    /// Was it revoked since somebody called with it?
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// When it expires, in seconds since 1970.
+    pub const fn expires_at(&self) -> Option<i64> {
+        self.expires_at
+    }
+
+    fn is_like(&self, row: &KeyRow) -> bool {
+        *self.id.0 == row.id
+            && self.name.as_deref() == Some(&row.name)
+            && self.scopes == row.scopes
+            && self.models == row.models
+            && self.limits == row.limits
+            && self.expires_at == row.expires_at
+    }
+
+    fn stored(row: KeyRow) -> Self {
+        Self {
+            id: KeyId(row.id.into()),
+            name: Some(row.name),
+            scopes: row.scopes,
+            models: row.models,
+            limits: row.limits,
+            strong: true,
+            expires_at: row.expires_at,
+            ended: AtomicBool::new(false),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
     digest: Digest256,
+    /// From then on this secret opens nothing.
+    ends_at: Option<i64>,
+    key: Arc<Key>,
 }
 
 /// All keys.
 #[derive(Debug, Default)]
 pub struct Keyring {
     /// By digest: as good as random, so nothing is gained by hashing it once more.
-    sorted: Vec<Arc<Key>>,
+    sorted: Vec<Entry>,
 }
 
 /// An operator's own key shorter than this is tried slowly during a lock-out.
@@ -37,53 +97,90 @@ impl Keyring {
         for (i, text) in keys.iter().enumerate() {
             let own = ApiKey::parse(text).ok();
             let id = own.map_or_else(|| format!("env-{}", i + 1), |key| key.id().to_owned());
-            ring.add(text, &id, text.len() >= STRONG);
+            let key = Key {
+                id: KeyId(id.into()),
+                name: None,
+                scopes: Scopes::USE,
+                models: Vec::new(),
+                limits: KeyLimits::default(),
+                strong: text.len() >= STRONG,
+                expires_at: None,
+                ended: AtomicBool::new(false),
+            };
+            ring.add(words(&digest(text)), None, Arc::new(key));
         }
         ring
     }
 
-    /// The one of the key file.
-    pub fn generated(key: Option<&ApiKey>) -> Self {
+    /// The operator's keys of `before`, and those of the store. Keys of `before` that are no longer there have ended; their number.
+    pub fn renewed(before: &Self, rows: Vec<KeyRow>, secrets: &[Secret]) -> (Self, usize) {
+        let mut known: HashMap<&str, &Arc<Key>> =
+            before.sorted.iter().map(|entry| (&*entry.key.id.0, &entry.key)).collect();
         let mut ring = Self::default();
-        if let Some(key) = key {
-            ring.add(key.reveal(), key.id(), true);
+        for entry in before.sorted.iter().filter(|entry| entry.key.name.is_none()) {
+            known.remove(&*entry.key.id.0);
+            ring.add(entry.digest, None, Arc::clone(&entry.key));
         }
-        ring
+        let mut keys = HashMap::new();
+        for row in rows.into_iter().filter(|row| row.revoked_at.is_none()) {
+            let same = known.remove(row.id.as_str()).filter(|key| key.is_like(&row));
+            let key = same.cloned().unwrap_or_else(|| Arc::new(Key::stored(row)));
+            keys.insert(key.id.clone(), key);
+        }
+        for secret in secrets {
+            if let Some(key) = keys.get(&KeyId(secret.key_id.as_str().into())) {
+                ring.add(words(&secret.digest), secret.ends_at, Arc::clone(key));
+            }
+        }
+        for gone in known.values() {
+            gone.ended.store(true, Ordering::Relaxed);
+        }
+        let ended = known.len();
+        (ring, ended)
     }
 
-    fn add(&mut self, text: &str, id: &str, strong: bool) {
-        let digest = digest(text);
+    fn add(&mut self, digest: Digest256, ends_at: Option<i64>, key: Arc<Key>) {
         if let Err(place) = self.place(&digest) {
-            let id = KeyId(id.into());
-            self.sorted.insert(place, Arc::new(Key { id, scopes: Scopes::USE, strong, digest }));
+            self.sorted.insert(place, Entry { digest, ends_at, key });
         }
     }
 
     fn place(&self, digest: &Digest256) -> Result<usize, usize> {
-        self.sorted.binary_search_by(|key| key.digest.cmp(digest))
+        self.sorted.binary_search_by(|entry| entry.digest.cmp(digest))
     }
 
     /// The key of this text. The digest that is compared cannot be chosen by whoever guesses, and the last word is a comparison in
     /// constant time.
     pub fn find(&self, text: &str) -> Option<&Arc<Key>> {
-        let digest = digest(text);
-        let key = self.sorted.get(self.place(&digest).ok()?)?;
-        bool::from(key.digest.ct_eq(&digest)).then_some(key)
+        let digest = words(&digest(text));
+        let entry = self.sorted.get(self.place(&digest).ok()?)?;
+        let same = bool::from(entry.digest.ct_eq(&digest));
+        let ends = [entry.ends_at, entry.key.expires_at];
+        // Most keys never end: the system's clock is asked for the others alone.
+        let past = ends.iter().any(Option::is_some) && {
+            let now = crate::store::wall();
+            ends.into_iter().flatten().any(|end| end <= now)
+        };
+        (same && !past).then_some(&entry.key)
     }
 
     /// Keys that could be guessed.
     pub fn weak(&self) -> usize {
-        self.sorted.iter().filter(|key| !key.strong).count()
+        self.sorted.iter().filter(|entry| !entry.key.strong).count()
     }
+}
+
+/// SHA-256 of a whole key, as the store keeps it.
+pub(super) fn digest(text: &str) -> keys::Digest {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 /// In words, which are compared four at a time and not thirty-two.
 type Digest256 = [u64; 4];
 
-fn digest(text: &str) -> Digest256 {
-    let bytes: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+fn words(digest: &keys::Digest) -> Digest256 {
     let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+    for (word, bytes) in words.iter_mut().zip(digest.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
     }
     words
@@ -102,5 +199,46 @@ mod tests {
             assert!(ring.find(wrong).is_none(), "{wrong:?}");
         }
         assert_eq!(ring.weak(), 2);
+    }
+
+    fn row(id: &str, expires_at: Option<i64>, revoked_at: Option<i64>) -> KeyRow {
+        KeyRow {
+            id: id.into(),
+            name: id.into(),
+            scopes: Scopes::USE,
+            models: vec![],
+            limits: KeyLimits::default(),
+            note: String::new(),
+            created_at: 1,
+            expires_at,
+            revoked_at,
+            rotated_at: None,
+            generated: false,
+        }
+    }
+
+    fn secret(text: &str, id: &str, ends_at: Option<i64>) -> Secret {
+        Secret { digest: digest(text), key_id: id.into(), ends_at }
+    }
+
+    #[test]
+    fn keys_come_change_and_end() {
+        let given = Keyring::given(&["mine".into()]);
+        let secrets = [secret("a", "a", None), secret("b", "b", None), secret("old", "b", Some(5))];
+        let (ring, ended) =
+            Keyring::renewed(&given, vec![row("a", None, None), row("b", Some(i64::MAX), None)], &secrets);
+        assert_eq!(ended, 0);
+        let a = Arc::clone(ring.find("a").unwrap());
+        assert!(ring.find("b").is_some() && ring.find("mine").is_some());
+        assert!(ring.find("old").is_none(), "its overlap is over");
+        let changed = KeyRow { note: "a note changes nothing".into(), ..row("a", None, None) };
+        let (ring, ended) = Keyring::renewed(&ring, vec![changed, row("b", Some(5), None)], &secrets);
+        assert_eq!(ended, 0, "changed and gone are different things");
+        assert!(Arc::ptr_eq(&a, ring.find("a").unwrap()), "the same object while nothing changes");
+        assert!(ring.find("b").is_none(), "expired");
+        let (ring, ended) = Keyring::renewed(&ring, vec![row("a", None, Some(7))], &secrets);
+        assert_eq!(ended, 2);
+        assert!(a.has_ended() && ring.find("a").is_none());
+        assert!(ring.find("mine").is_some(), "the operator's own stay");
     }
 }

@@ -5,27 +5,29 @@
 //! mode, a Host that is not ours (421). The only place that reads credentials and forwarded headers.
 
 mod credential;
+pub mod issue;
 mod key;
-mod keyfile;
+pub mod keyfile;
 mod keyring;
 mod lockout;
 mod peer;
+mod ring;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::config::{Keys, Listen};
+use crate::config::Listen;
 use crate::listen::clock::Millis;
-use crate::types::{KeyId, Scope, Scopes};
+use crate::types::{KeyId, ModelName, Scope, Scopes};
 
 pub use credential::{Credential, credential};
 pub use key::{ApiKey, KeyError};
-pub use keyfile::{KeyFileError, generated_key};
 pub use keyring::{Key, Keyring};
 use lockout::{Lockout, Verdict};
 pub use peer::{PeerError, Peers};
+pub use ring::Ring;
 
 /// Somebody who may call, and what they may do.
 #[derive(Debug, Clone)]
@@ -51,6 +53,24 @@ impl Caller {
         self.key.as_deref()
     }
 
+    /// Does their key say something about models? Then they see only those.
+    pub fn is_narrow(&self) -> bool {
+        self.key.as_deref().is_some_and(|key| !key.models.is_empty())
+    }
+
+    /// May they use this model? The one place that decides, whatever the route and the spelling.
+    pub fn use_model(&self, model: &ModelName) -> Result<(), IdentifyError> {
+        match self.key.as_deref() {
+            Some(key) if !key.may_use(model) => Err(IdentifyError::Model(model.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Was their key revoked since they called?
+    pub fn has_ended(&self) -> bool {
+        self.key.as_deref().is_some_and(Key::has_ended)
+    }
+
     /// The id for log lines.
     pub fn key_id(&self) -> Option<&KeyId> {
         self.key.as_deref().map(|key| &key.id)
@@ -63,9 +83,9 @@ pub enum IdentifyError {
     /// No key came.
     #[error("no key")]
     Missing,
-    /// A key came and is none of ours.
-    #[error("unknown key")]
-    Wrong,
+    /// A key came and is none of ours; its public part, where it has the form of ours.
+    #[error("unknown key{}", tried(.0.as_deref()))]
+    Wrong(Option<Box<str>>),
     /// The credential headers contradict each other or are malformed.
     #[error("credential headers: {0}")]
     Credential(&'static str),
@@ -81,32 +101,34 @@ pub enum IdentifyError {
     /// The key is fine and may not do this.
     #[error("the key lacks the scope {}", .0.name())]
     Scope(Scope),
+    /// The key is fine and may not use this model.
+    #[error("the key may not use {0}")]
+    Model(ModelName),
     /// Public mode, and a Host that is not ours: a page in somebody's browser may be behind it.
     #[error("the host name is not served")]
     Host,
+}
+
+fn tried(id: Option<&str>) -> String {
+    id.map_or_else(String::new, |id| format!(" pc_{id}"))
 }
 
 /// The stage.
 #[derive(Debug)]
 pub struct Identify {
     peers: Peers,
-    keyring: Option<Keyring>,
+    ring: Option<Arc<Ring>>,
     hosts: Vec<String>,
     any_host: bool,
     lockout: Lockout,
 }
 
 impl Identify {
-    /// For these keys; `generated` is the key of the key file, where the operator gave none.
-    pub fn new(keys: &Keys, generated: Option<&ApiKey>, listen: &Listen) -> Self {
-        let keyring = match keys {
-            Keys::Public => None,
-            Keys::Given(keys) => Some(Keyring::given(keys)),
-            Keys::Generated => Some(Keyring::generated(generated)),
-        };
+    /// For these keys; none: public mode.
+    pub fn new(ring: Option<Arc<Ring>>, listen: &Listen) -> Self {
         Self {
             peers: Peers::new(&listen.trusted_proxy),
-            keyring,
+            ring,
             hosts: listen.hosts.clone(),
             any_host: listen.public,
             lockout: Lockout::default(),
@@ -115,7 +137,7 @@ impl Identify {
 
     /// Is a key asked at all?
     pub const fn is_public(&self) -> bool {
-        self.keyring.is_none()
+        self.ring.is_none()
     }
 
     /// The client's address behind a peer.
@@ -155,7 +177,7 @@ impl Identify {
         now: Millis,
     ) -> Result<Caller, IdentifyError> {
         let lacks = |scopes: Scopes| scope.filter(|scope| !scopes.allow(*scope));
-        let Some(keyring) = &self.keyring else {
+        let Some(ring) = &self.ring else {
             // Public mode: what everybody may do; a key that came anyway is ignored.
             return match lacks(Scopes::USE) {
                 None => Ok(Caller { address, key: None }),
@@ -168,22 +190,23 @@ impl Identify {
             Err(message) => return Err(IdentifyError::Credential(message)),
         };
         let verdict = self.lockout.verdict(address, now);
+        let found = ring.find(presented);
         if let Verdict::Locked { seconds, may_try: false } = verdict
-            && !keyring.find(presented).is_some_and(|key| key.strong)
+            && !found.as_ref().is_some_and(|key| key.strong)
         {
             return Err(IdentifyError::LockedOut { seconds });
         }
-        let Some(key) = keyring.find(presented) else {
+        let Some(key) = found else {
             self.lockout.failed(address, now);
             return Err(match verdict {
                 Verdict::Locked { seconds, .. } => IdentifyError::LockedOut { seconds },
-                Verdict::Open => IdentifyError::Wrong,
+                Verdict::Open => IdentifyError::Wrong(ApiKey::id_of(presented).map(Into::into)),
             });
         };
         if let Some(scope) = lacks(key.scopes) {
             return Err(IdentifyError::Scope(scope));
         }
-        Ok(Caller { address, key: Some(Arc::clone(key)) })
+        Ok(Caller { address, key: Some(key) })
     }
 }
 
@@ -191,9 +214,11 @@ impl Identify {
 mod tests {
     use super::*;
     use crate::config::{Origins, TrustedProxy};
+    use crate::listen::Bell;
+    use crate::store::Store;
     use std::net::Ipv4Addr;
 
-    fn stage(keys: &Keys) -> Identify {
+    fn stage(keys: &[&str]) -> Identify {
         let listen = Listen {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
@@ -204,7 +229,9 @@ mod tests {
             max_connections: None,
             max_per_address: None,
         };
-        Identify::new(keys, None, &listen)
+        let given: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let ring = Ring::open(&given, Store::in_memory(), Bell::default()).unwrap();
+        Identify::new((!keys.is_empty()).then_some(ring), &listen)
     }
 
     fn bearer(key: &str) -> HeaderMap {
@@ -218,10 +245,10 @@ mod tests {
 
     #[test]
     fn guessing_locks_the_address_and_not_the_key() {
-        let stage = stage(&Keys::Given(vec!["short".into(), "a-key-of-more-than-twenty-characters".into()]));
+        let stage = stage(&["short", "a-key-of-more-than-twenty-characters"]);
         let ask = |address, key| stage.identify(address, &bearer(key), Some(Scope::Inference), 5).map(|_| ());
         for _ in 0..10 {
-            assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong));
+            assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong(None)));
         }
         assert!(matches!(ask(HERE, "guess"), Err(IdentifyError::LockedOut { .. })));
         assert!(
@@ -238,7 +265,7 @@ mod tests {
 
     #[test]
     fn scopes_hold() {
-        let stage = stage(&Keys::Given(vec!["k".into()]));
+        let stage = stage(&["k"]);
         let ask = |scope| stage.identify(HERE, &bearer("k"), Some(scope), 5).map(|_| ());
         assert_eq!(ask(Scope::Read), Ok(()));
         assert_eq!(ask(Scope::Admin), Err(IdentifyError::Scope(Scope::Admin)));
@@ -246,7 +273,7 @@ mod tests {
 
     #[test]
     fn public_mode_serves_loopback_names_and_its_own() {
-        let stage = stage(&Keys::Public);
+        let stage = stage(&[]);
         let ask = |host: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("host", host.parse().unwrap());

@@ -30,11 +30,12 @@ pub async fn serve<H: Handler>(
     listener: TcpListener,
     settings: Settings,
     handler: Arc<H>,
+    bell: Bell,
     stop: impl Future<Output = ()>,
     hurry: impl Future<Output = ()>,
 ) {
     let shared = Arc::new(Shared {
-        sweeper: Sweeper::default(),
+        sweeper: bell.0,
         addresses: Mutex::new(HashMap::new()),
         slots: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
         all: settings.max_connections.min(Semaphore::MAX_PERMITS),
@@ -62,8 +63,19 @@ pub async fn serve<H: Handler>(
     }
 }
 
+/// Wakes every connection of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Bell(Arc<Sweeper>);
+
+impl Bell {
+    /// Every connection's task looks at what it waits for.
+    pub fn ring(&self) {
+        self.0.wake_all();
+    }
+}
+
 struct Shared {
-    sweeper: Sweeper,
+    sweeper: Arc<Sweeper>,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     slots: Arc<Semaphore>,
     all: usize,

@@ -148,7 +148,8 @@ impl Sweeper {
         self.wake_all();
     }
 
-    fn wake_all(&self) {
+    /// Wakes every connection: something happened that each must look at.
+    pub fn wake_all(&self) {
         for clock in
             self.clocks.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
         {

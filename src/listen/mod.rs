@@ -16,7 +16,7 @@ mod scan;
 pub mod scratch;
 mod state;
 
-pub use accept::{Settings, network, serve};
+pub use accept::{Bell, Settings, network, serve};
 pub use connection::{Answering, Handler};
 pub use head::Reject;
 pub use inlet::{Inlet, TooLarge};

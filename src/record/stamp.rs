@@ -46,6 +46,22 @@ fn date_time(since: Duration) -> Vec<u8> {
         .into_bytes()
 }
 
+/// Seconds since 1970 as RFC 3339, `2026-01-17T10:33:05Z`.
+pub fn of(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let mut text = String::from_utf8(date_time(since)).unwrap_or_default();
+    text.replace_range(10..11, "T");
+    text.push('Z');
+    text
+}
+
+/// The day of a moment, `2026-01-17`, UTC.
+pub fn day(seconds: i64) -> String {
+    let mut text = of(seconds);
+    text.truncate(10);
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +73,6 @@ mod tests {
         rfc3339(&mut b);
         assert_eq!((a.len(), b.len()), (19, 30));
         assert_eq!(a[..10], b[..10]);
+        assert_eq!((of(1_768_645_985), day(0)), ("2026-01-17T10:33:05Z".to_owned(), "1970-01-01".to_owned()));
     }
 }

@@ -74,6 +74,11 @@ impl Failure {
         Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
     }
 
+    /// The caller's key was revoked, and this request had no answer yet.
+    pub fn revoked() -> Self {
+        Self { ending: Ending::Error, ..Self::refused(StatusCode::UNAUTHORIZED, StreamFault::Revoked.public()) }
+    }
+
     /// The gateway stops, and this request had no answer yet.
     pub fn stopping() -> Self {
         let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, StreamFault::Stopping.public());
@@ -145,7 +150,7 @@ impl From<IdentifyError> for Failure {
         let detail = error.to_string();
         match error {
             // One answer for every key that is none: nothing tells how near a guess was.
-            IdentifyError::Missing | IdentifyError::Wrong => Self::refused(
+            IdentifyError::Missing | IdentifyError::Wrong(_) => Self::refused(
                 StatusCode::UNAUTHORIZED,
                 "a valid API key is required: Authorization: Bearer <key>",
             ),
@@ -165,6 +170,9 @@ impl From<IdentifyError> for Failure {
             }
             IdentifyError::Scope(scope) => {
                 Self::refused(StatusCode::FORBIDDEN, format!("this key lacks the scope {}", scope.name()))
+            }
+            IdentifyError::Model(ref model) => {
+                Self::refused(StatusCode::FORBIDDEN, format!("this key may not use the model '{model}'"))
             }
             IdentifyError::Host => Self::refused(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -265,6 +273,8 @@ pub enum StreamFault {
     Malformed,
     /// The gateway stops.
     Stopping,
+    /// The caller's key was revoked.
+    Revoked,
 }
 
 impl StreamFault {
@@ -276,6 +286,16 @@ impl StreamFault {
             Self::Clock(_) => "the model server fell silent",
             Self::LongLine | Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
+            Self::Revoked => "the API key was revoked",
+        }
+    }
+
+    /// Whose fault.
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::Stopping => Side::Gateway,
+            Self::Revoked => Side::Client,
+            _ => Side::Upstream,
         }
     }
 
@@ -288,6 +308,7 @@ impl StreamFault {
             Self::LongLine => "a line longer than upstream.max_line".into(),
             Self::Malformed => "a line that is no JSON object".into(),
             Self::Stopping => "shut down".into(),
+            Self::Revoked => "the key was revoked".into(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::admit::{Admit, Permit};
 use crate::config::{Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
-use crate::identify::{ApiKey, Identify};
+use crate::identify::{Identify, Ring};
 use crate::listen::clock::Clock;
 use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
 use crate::queue::Slots;
@@ -80,11 +80,11 @@ impl Visit {
 }
 
 impl Gate {
-    /// Builds every part from the configuration; `generated` is the key of the key file, where one is used.
-    pub fn new(config: &Config, rules: Rules, generated: Option<&ApiKey>, log: Arc<AccessLog>) -> Self {
+    /// Builds every part from the configuration; without a ring of keys none is asked.
+    pub fn new(config: &Config, rules: Rules, ring: Option<Arc<Ring>>, log: Arc<AccessLog>) -> Self {
         Self {
             switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
-            identify: Identify::new(&config.keys, generated, &config.listen),
+            identify: Identify::new(ring, &config.listen),
             admit: Admit::new(&config.limits),
             rules,
             pool: Arc::new(Pool::new(&config.upstream, config.routes.cloud_models)),

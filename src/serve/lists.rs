@@ -16,7 +16,7 @@ use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::identify::Caller;
 use crate::respond::{Failure, head};
-use crate::types::Scopes;
+use crate::types::{ModelGlob, ModelName, Scopes};
 use crate::upstream::Outgoing;
 
 /// Endpoints that ask no key and nobody else.
@@ -79,7 +79,12 @@ pub(super) async fn list(
         {
             loaded = models::names(&list);
         }
-        models::list(&body, gate.rules.cloud_models, &loaded)
+        let caller = permit.caller();
+        // A name that is none to us stands in no rights.
+        let shown = |name: &str| {
+            !caller.is_narrow() || ModelName::parse(name).is_ok_and(|name| caller.use_model(&name).is_ok())
+        };
+        models::list(&body, gate.rules.cloud_models, &loaded, shown)
     };
     let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
     let mut response = json_answer(visit, shown, Some(permit));
@@ -92,7 +97,10 @@ pub(super) async fn list(
 /// What the caller is and may do. A limit that does not hold is left out.
 pub(super) fn usage(gate: &Gate, visit: &mut Visit, caller: &Caller, permit: Permit) -> Response<ReplyBody> {
     let limits = gate.rules.limits;
-    let scopes = caller.key().map_or(Scopes::USE, |key| key.scopes);
+    let key = caller.key();
+    let scopes = key.map_or(Scopes::USE, |key| key.scopes);
+    let globs = key.map(|key| &key.models).filter(|globs| !globs.is_empty());
+    let models: Vec<&str> = globs.map_or_else(|| vec!["*"], |globs| globs.iter().map(ModelGlob::as_str).collect());
     let mut held = serde_json::Map::new();
     for (name, limit) in [
         ("requests_per_minute", limits.requests_per_minute),
@@ -105,10 +113,9 @@ pub(super) fn usage(gate: &Gate, visit: &mut Visit, caller: &Caller, permit: Per
         }
     }
     let said = json!({
-        "name": caller.key_id().map(ToString::to_string),
+        "name": key.and_then(|key| key.name.clone()).or_else(|| caller.key_id().map(ToString::to_string)),
         "scopes": scopes.names(),
-        // Every key may use every model, for now.
-        "models": ["*"],
+        "models": models,
         "limits": held,
     });
     let rate = permit.rate();

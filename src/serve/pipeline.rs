@@ -5,7 +5,9 @@
 //! Three functions, one behind the other: [`enter`], [`run`], `proxy`. What needs the head alone comes first and waits for nothing, so that the head is gone before hyper looks at the socket again:
 //! its buffer serves the next request then. What is rare is boxed: the future of the common way is allocated for every request.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -99,6 +101,7 @@ pub(super) fn run<'a>(
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         let call = ollama::parse(proxied, &bytes, &gate.rules)?;
         drop(bytes);
+        permit.caller().use_model(call.model())?;
         let target = gate.pool.route(&visit.state.clock, call).await??;
         if target.call().shape() == Shape::Show {
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
@@ -141,7 +144,8 @@ async fn proxy(
         heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat))
     };
     let mut opening = opening(gate, target, &clock, progress.clone());
-    let opened = clock::until(&clock, beat, opening.as_mut()).await.transpose()?;
+    let waiting = clock::until(&clock, beat, opening.as_mut());
+    let opened = unless_revoked(&permit, pin!(waiting)).await?.transpose()?;
     let mut response = match opened {
         Some(Opened::Whole { bytes, tokens }) => {
             note(visit, |record| record.tokens = tokens);
@@ -173,6 +177,18 @@ async fn proxy(
         response.headers_mut().insert(head::DROPPED, value);
     }
     Ok(response)
+}
+
+/// Works on while the caller's key holds; whoever revokes one rings for everybody.
+async fn unless_revoked<T>(
+    permit: &Permit,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Failure> {
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Pending if permit.caller().has_ended() => Poll::Ready(Err(Failure::revoked())),
+        poll => poll.map(Ok),
+    })
+    .await
 }
 
 /// From the queue to the head of the upstream's answer.

@@ -26,7 +26,7 @@ pub(crate) struct Gateway {
     stop: Option<oneshot::Sender<()>>,
     hurry: Option<oneshot::Sender<()>>,
     running: Option<tokio::task::JoinHandle<()>>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Gateway {

@@ -17,6 +17,7 @@ mod docs;
 mod errors;
 mod framing;
 mod harness;
+mod keys;
 mod limits;
 mod page;
 mod relay;

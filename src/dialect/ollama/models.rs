@@ -36,14 +36,23 @@ pub fn names(list: &[u8]) -> BTreeSet<String> {
     named.and_then(|list| list.models).into_iter().flatten().map(|model| model.name.into_owned()).collect()
 }
 
-/// `/api/tags` or `/api/ps` as they may be shown; `None` where it is no list. Models in `loaded` are marked.
-pub fn list(body: &[u8], cloud_models: bool, loaded: &BTreeSet<String>) -> Option<Vec<u8>> {
+/// `/api/tags` or `/api/ps` as they may be shown; `None` where it is no list. Models in `loaded` are marked; those that `shown` denies
+/// are left out.
+pub fn list(
+    body: &[u8],
+    cloud_models: bool,
+    loaded: &BTreeSet<String>,
+    shown: impl Fn(&str) -> bool,
+) -> Option<Vec<u8>> {
     let list: List<'_> = serde_json::from_slice(body).ok()?;
     let mut out = b"{\"models\":[".to_vec();
     for raw in list.models.unwrap_or_default() {
         let mut entry: Value = serde_json::from_str(raw.get()).ok()?;
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
         if !cloud_models && (!text("remote_host").is_empty() || is_cloud_name(text("name"))) {
+            continue;
+        }
+        if !shown(text("name")) {
             continue;
         }
         let is_loaded = loaded.contains(text("name"));
@@ -90,7 +99,7 @@ mod tests {
 
     fn shown(body: &Value, cloud: bool, loaded: &[&str]) -> Value {
         let loaded = loaded.iter().map(|name| (*name).to_owned()).collect();
-        serde_json::from_slice(&list(body.to_string().as_bytes(), cloud, &loaded).unwrap()).unwrap()
+        serde_json::from_slice(&list(body.to_string().as_bytes(), cloud, &loaded, |_| true).unwrap()).unwrap()
     }
 
     #[test]
@@ -107,9 +116,12 @@ mod tests {
         ]});
         assert_eq!(shown(&body, false, &["alpha:latest"]), expected);
         assert_eq!(shown(&body, true, &[])["models"].as_array().unwrap().len(), 4);
+        let only = |name: &str| name == "beta:latest";
+        let some = list(body.to_string().as_bytes(), false, &BTreeSet::new(), only).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&some).unwrap()["models"].as_array().unwrap().len(), 1);
         assert_eq!(shown(&json!({"models": null}), false, &[]), json!({"models": []}));
         for broken in ["", "[]", "{\"models\":1}", "<html>"] {
-            assert_eq!(list(broken.as_bytes(), true, &BTreeSet::new()), None, "{broken}");
+            assert_eq!(list(broken.as_bytes(), true, &BTreeSet::new(), |_| true), None, "{broken}");
         }
         assert_eq!(names(body.to_string().as_bytes()).len(), 4);
         assert_eq!(

@@ -1,0 +1,135 @@
+//! Issuing keys: what `portcullis key` and the admin API do with the store.
+//!
+//! Takes wishes as people write them; promises a key whose secret is shown to one reader once, and is nowhere else.
+
+use super::key::{ApiKey, KeyError};
+use super::keyring::digest;
+use crate::store::keys::KeyRow;
+use crate::store::{Store, StoreError, wall};
+use crate::types::{KeyLimits, ModelGlob, Scopes};
+
+/// Characters of a key's name.
+const MAX_NAME: usize = 64;
+/// Characters of a note.
+const MAX_NOTE: usize = 500;
+/// Patterns of models.
+const MAX_MODELS: usize = 100;
+
+/// What a new key should be.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// What people call it.
+    pub name: String,
+    /// Names of scopes; none: inference and read.
+    pub scopes: Vec<String>,
+    /// Patterns of models; none: all.
+    pub models: Vec<String>,
+    /// Seconds from now.
+    pub expires_in: Option<i64>,
+    /// How much.
+    pub limits: KeyLimits,
+    /// Anything else.
+    pub note: String,
+}
+
+/// Why there is no new key.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// A field of the wish.
+    #[error("{field}: {message}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// The bound, and what came.
+        message: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random bytes.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+fn refuse(field: &'static str, message: impl Into<String>) -> IssueError {
+    IssueError::Field { field, message: message.into() }
+}
+
+fn line(field: &'static str, text: &str, most: usize) -> Result<String, IssueError> {
+    let text = text.trim();
+    match text.chars().count() {
+        n if n > most => Err(refuse(field, format!("must have at most {most} characters, not {n}"))),
+        _ if text.chars().any(char::is_control) => Err(refuse(field, "must be one line of visible characters")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Makes a key. The secret is in what is returned, and nowhere else.
+pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueError> {
+    let name = line("name", &wish.name, MAX_NAME)?;
+    if name.is_empty() {
+        return Err(refuse("name", "is required"));
+    }
+    let names = wish.scopes.iter().flat_map(|list| list.split(',')).filter(|name| !name.trim().is_empty());
+    let scopes = match names.clone().next() {
+        None => Scopes::USE,
+        Some(_) => Scopes::parse(names)
+            .ok_or_else(|| refuse("scope", "is none of inference, read, admin (several with commas)"))?,
+    };
+    if wish.models.len() > MAX_MODELS {
+        return Err(refuse("model", format!("at most {MAX_MODELS} patterns, not {}", wish.models.len())));
+    }
+    let glob = |text: &String| {
+        ModelGlob::parse(text).map_err(|error| refuse("model", format!("{text:?}: {error}; such as qwen3:* or alpha")))
+    };
+    let models = wish.models.iter().map(glob).collect::<Result<_, _>>()?;
+    if wish.expires_in.is_some_and(|seconds| seconds <= 0) {
+        return Err(refuse("expires", "must lie ahead, such as 30d"));
+    }
+    if wish.limits.weight.is_some_and(|weight| !(1..=100).contains(&weight)) {
+        return Err(refuse("weight", "must be a whole number from 1 to 100"));
+    }
+    let (key, now) = (ApiKey::generate()?, wall());
+    let row = KeyRow {
+        id: key.id().to_owned(),
+        name,
+        scopes,
+        models,
+        limits: wish.limits,
+        note: line("note", &wish.note, MAX_NOTE)?,
+        created_at: now,
+        expires_at: wish.expires_in.map(|seconds| now.saturating_add(seconds)),
+        revoked_at: None,
+        rotated_at: None,
+        generated: false,
+    };
+    store.add_key(&row, &digest(key.reveal()))?;
+    Ok((row, key))
+}
+
+/// Gives a key a new secret; the old one opens it for `overlap` seconds more.
+pub fn rotate(store: &mut Store, id: &str, overlap: i64) -> Result<(KeyRow, ApiKey), IssueError> {
+    let key = ApiKey::generate_for(id)?;
+    let now = wall();
+    store.rotate_key(id, &digest(key.reveal()), now, now.saturating_add(overlap))?;
+    let row = store.key(id)?.ok_or_else(|| StoreError::Conflict(format!("there is no key {id}")))?;
+    Ok((row, key))
+}
+
+/// Takes the key of the key file into the store.
+pub(super) fn adopt(store: &mut Store, key: &ApiKey) -> Result<(), StoreError> {
+    let row = KeyRow {
+        id: key.id().to_owned(),
+        name: "generated".to_owned(),
+        scopes: Scopes::USE,
+        models: Vec::new(),
+        limits: KeyLimits::default(),
+        note: String::new(),
+        created_at: wall(),
+        expires_at: None,
+        revoked_at: None,
+        rotated_at: None,
+        generated: true,
+    };
+    store.add_key(&row, &digest(key.reveal()))
+}

@@ -1,0 +1,207 @@
+//! Store: what outlives the process. Keys, audit and usage in one SQLite file of the data folder, in tables that anybody's SQL can read.
+//!
+//! Takes rows; promises that what was acknowledged is there after a crash, and that a damaged file is named and not written to.
+//! Nothing here is on the request path: keys are looked up in memory, rows are written by one thread (`record`).
+
+pub mod audit;
+pub mod keys;
+mod schema;
+pub mod usage;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+/// The file in the data folder.
+pub const FILE: &str = "portcullis.db";
+/// Somebody else may be writing for so long.
+const BUSY: Duration = Duration::from_secs(2);
+/// A store up to this size is checked whole at start; a larger one in its small tables.
+const CHECK_WHOLE: u64 = 32 << 20;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process writes and does not stop.
+    #[error("the store is locked by another process")]
+    Locked,
+    /// No room.
+    #[error("the disk of the store is full")]
+    Full,
+    /// Its bytes are not what was written.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// A newer version made it.
+    #[error("the store was made by a newer version (form {0})")]
+    Newer(i64),
+    /// The folder or the file cannot be opened.
+    #[error("cannot use the store in {path}: {reason}")]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What was asked contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// Anything else that SQLite says.
+    #[error("the store failed: {0}")]
+    Other(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let Some(code) = error.sqlite_error_code() else { return Self::Other(error.to_string()) };
+        match code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Locked,
+            ErrorCode::DiskFull => Self::Full,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(error.to_string()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// One connection to the store.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) db: Connection,
+}
+
+impl Store {
+    /// Opens the store of a data folder; makes both where they are not there.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| fault(error.kind().to_string()))?;
+        let path = folder.join(FILE);
+        let new = !path.exists();
+        let db = Connection::open(&path).map_err(|error| opened(&error, fault))?;
+        if new {
+            // Names of keys and of models are nobody else's business.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .map_err(|error| fault(error.kind().to_string()))?;
+        }
+        let mut store = Self { db };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Opens a store to read from it; one that is not there is not made.
+    pub fn read(folder: &Path) -> Result<Self, StoreError> {
+        let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db =
+            Connection::open_with_flags(folder.join(FILE), flags).map_err(|error| opened(&error, fault))?;
+        let mut store = Self { db };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// A store that lives as long as its connection.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let mut store = Self { db: Connection::open_in_memory().unwrap() };
+        store.prepare().unwrap();
+        store
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.db.busy_timeout(BUSY)?;
+        self.db.pragma_update(None, "journal_mode", "WAL")?;
+        self.db.pragma_update(None, "foreign_keys", true)?;
+        schema::bring_up(&mut self.db)
+    }
+
+    /// Every commit is on the disk before it is acknowledged (`strict`), or at most the last ones are lost when power fails.
+    pub fn durable(&self, strict: bool) -> Result<(), StoreError> {
+        Ok(self.db.pragma_update(None, "synchronous", if strict { "FULL" } else { "NORMAL" })?)
+    }
+
+    /// Looks for damage. A large store is looked at in its small tables only: `portcullis audit verify` reads the rest.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let pages: u64 = self.db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let size: u64 = self.db.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let checks: &[&str] = if pages.saturating_mul(size) <= CHECK_WHOLE {
+            &["PRAGMA quick_check(1)"]
+        } else {
+            &["PRAGMA quick_check(keys)", "PRAGMA quick_check(secrets)", "PRAGMA quick_check(audit_chain)"]
+        };
+        for check in checks {
+            let said: String = self.db.query_row(check, [], |row| row.get(0))?;
+            if said != "ok" {
+                return Err(StoreError::Damaged(said.lines().next().unwrap_or_default().to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) | None => fault("it is not there, or not ours to open".into()),
+        Some(ErrorCode::NotADatabase) => StoreError::Damaged("it is no database".into()),
+        Some(_) => fault(error.to_string()),
+    }
+}
+
+/// Sets a damaged store aside under another name; the name.
+pub fn quarantine(folder: &Path, now: i64) -> std::io::Result<PathBuf> {
+    let aside = folder.join(format!("{FILE}.damaged-{now}"));
+    fs::rename(folder.join(FILE), &aside)?;
+    for tail in ["-wal", "-shm"] {
+        let part = folder.join(format!("{FILE}{tail}"));
+        if part.exists() {
+            fs::rename(&part, folder.join(format!("{FILE}.damaged-{now}{tail}")))?;
+        }
+    }
+    Ok(aside)
+}
+
+/// Seconds since 1970.
+pub fn wall() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A folder of its own, gone with it.
+    pub(crate) struct Folder(pub(crate) PathBuf);
+
+    impl Folder {
+        pub(crate) fn new() -> Self {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            Self(std::env::temp_dir().join(format!("portcullis-store-{}-{n}", std::process::id())))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _gone = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_store_is_named_and_can_be_set_aside() {
+        let folder = Folder::new();
+        drop(Store::open(&folder.0).unwrap());
+        assert_eq!(fs::metadata(folder.0.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(folder.0.join(FILE), vec![7; 8192]).unwrap();
+        let error = Store::open(&folder.0).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        quarantine(&folder.0, 5).unwrap();
+        Store::open(&folder.0).unwrap().check().unwrap();
+        assert!(Store::read(&folder.0.join("nowhere")).is_err());
+    }
+}
