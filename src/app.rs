@@ -10,9 +10,9 @@ use crate::config::{Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Settings};
-use crate::record::AccessLog;
+use crate::record::{AccessLog, stamp};
 use crate::serve::Gate;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, wall};
 use crate::types::ModelName;
 use crate::validate::Rules;
 
@@ -82,6 +82,7 @@ impl App {
             }
             Keys::Given(_) | Keys::Public => None,
         };
+        let spent = store.spent(&stamp::day(wall()))?;
         let bell = Bell::default();
         let ring = match &config.keys {
             Keys::Public => None,
@@ -101,7 +102,7 @@ impl App {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
         };
-        let gate = Arc::new(Gate::new(config, rules, ring.clone(), Arc::clone(&log)));
+        let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, Arc::clone(&log)));
         Ok(Self { listener, settings, gate, log, ring, bell, generated, address, default_model })
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use model::{InvalidName, ModelName, is_cloud_name};
-pub use rights::{InvalidGlob, KeyLimits, ModelGlob};
+pub use rights::{Caps, InvalidGlob, KeyLimits, ModelGlob};
 
 /// The id of one request: 16 hexadecimal digits, sent as `x-request-id` and written on every line about it.
 #[derive(Clone, Copy, PartialEq, Eq)]

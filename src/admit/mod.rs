@@ -1,31 +1,47 @@
 //! Admit: may they call now. Before the body is read.
 //!
-//! Takes a [`Caller`]; promises a [`Permit`] that counts the request until it is dropped, so it rides in the response body.
-//! Refuses beyond the rate (GCRA) or the number at once; nobody waits here.
+//! Takes a [`Caller`]; promises a [`Permit`] that counts the request until it is dropped, so it rides in the response body. Refuses beyond
+//! the rate (GCRA), the number at once, or a budget of tokens that is spent; nobody waits here. Once the body is judged, the permit
+//! reserves its tokens, and settles them when the answer is over.
 
+mod budget;
+mod limits;
 mod rate;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Limits;
 use crate::identify::Caller;
-use crate::listen::clock::Millis;
+use crate::listen::clock::{self, Millis};
 use crate::listen::network;
-use crate::types::Principal;
+use crate::store::usage::Spent;
+use crate::types::{Caps, Principal};
 
+pub use budget::TokenState;
+use budget::{Budget, Moment, Short};
+pub use limits::Effective;
 use rate::Rate;
 
 /// Meters of addresses that did not call for a while go beyond this many.
 const ADDRESSES: usize = 10_000;
+/// Tokens of an answer that a caller with a budget gets, where neither the caller nor a limit names a number.
+const ANSWER: u32 = 4_096;
+/// Fewer tokens than these are no answer: better to come back later.
+const SHORT_ANSWER: u64 = 64;
 
 /// An admitted request, counted while it lives.
 #[derive(Debug)]
 pub struct Permit {
     caller: Caller,
+    principal: Principal,
+    limits: Effective,
     meter: Option<Arc<Meter>>,
     rate: Option<RateState>,
+    tokens: Option<TokenState>,
+    /// Tokens reserved and not settled.
+    reserved: u64,
 }
 
 impl Permit {
@@ -34,18 +50,80 @@ impl Permit {
         &self.caller
     }
 
+    /// Whom it is counted for.
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What holds for the caller.
+    pub const fn limits(&self) -> &Effective {
+        &self.limits
+    }
+
     /// What the rate headers say; `None` without a limit.
     pub const fn rate(&self) -> Option<RateState> {
         self.rate
+    }
+
+    /// What the headers about tokens say; `None` without a limit.
+    pub const fn tokens(&self) -> Option<TokenState> {
+        self.tokens
+    }
+
+    /// What the request may ask for. Where a budget of tokens holds, an answer gets an end: what was not reserved could not be refused.
+    pub fn caps(&self) -> Caps {
+        let (max_context, own) = (self.limits.max_context, self.limits.max_output_tokens);
+        if !self.limits.bounds_tokens() {
+            return Caps { max_context, max_output: own, fill_output: own };
+        }
+        let most = u32::try_from(self.limits.most_tokens()).unwrap_or(u32::MAX);
+        let max_output = own.unwrap_or(u32::MAX).min(most);
+        let left = self.meter.as_ref().map_or(u64::MAX, |meter| meter.budget().left(&self.limits, moment()));
+        let left = u32::try_from(left.max(SHORT_ANSWER)).unwrap_or(u32::MAX);
+        // Half of what is left at most, so that the prompt fits beside it.
+        let fill_output = Some(ANSWER.min(max_output).min((left / 2).max(1)));
+        Caps { max_context, max_output: Some(max_output), fill_output }
+    }
+
+    /// Reserves an estimated prompt and the longest answer, where a budget holds.
+    pub fn reserve(&mut self, prompt: u64, output: u64) -> Result<(), AdmitError> {
+        let Some(meter) = self.meter.as_ref().filter(|_| self.limits.bounds_tokens()) else { return Ok(()) };
+        // More than ever fits waits for a full budget, and is owed afterwards: the estimate of a prompt is no reason to refuse for ever.
+        let tokens = prompt.saturating_add(output).min(self.limits.most_tokens());
+        let (at, mut budget) = (moment(), meter.budget());
+        let reserved = budget.reserve(&self.limits, tokens, at);
+        self.tokens = budget.state(&self.limits, at);
+        match reserved {
+            Ok(()) => {
+                self.reserved = tokens;
+                Ok(())
+            }
+            Err(short) => Err(AdmitError::budget(short, self.tokens)),
+        }
+    }
+
+    /// Takes what was used, and gives back what was reserved beyond it.
+    pub fn settle(&mut self, used: u64, gpu_ms: u64) {
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.limits.budgets()) {
+            meter.budget().settle(&self.limits, std::mem::take(&mut self.reserved), used, gpu_ms, moment());
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.reserved > 0 {
+            // Nothing was answered.
+            self.settle(0, 0);
+        }
         if let Some(meter) = &self.meter {
             meter.running.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+fn moment() -> Moment {
+    Moment { now: clock::now(), wall: crate::store::wall() }
 }
 
 /// The state of a rate after a request.
@@ -76,59 +154,125 @@ pub enum AdmitError {
         /// The bound.
         limit: u32,
     },
+    /// A budget does not hold it.
+    #[error("more than {limit} {what}")]
+    Budget {
+        /// `tokens per day` and the like.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+        /// For `Retry-After`.
+        seconds: u64,
+        /// For the headers.
+        state: Option<TokenState>,
+    },
+}
+
+impl AdmitError {
+    fn budget(Short { what, limit, seconds }: Short, state: Option<TokenState>) -> Self {
+        Self::Budget { what, limit, seconds: seconds.max(1), state }
+    }
+
+    /// The bound, in a word for metrics.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Rate { .. } => "requests_per_minute",
+            Self::Concurrent { .. } => "concurrent",
+            Self::Budget { .. } => "budget",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Meter {
     rate: Rate,
     running: AtomicU32,
+    /// Touched only where a budget holds.
+    budget: Mutex<Budget>,
+}
+
+impl Meter {
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The stage: one meter per key, or per address in public mode (IPv6 by /64).
 #[derive(Debug)]
 pub struct Admit {
-    per_minute: Option<u32>,
-    concurrent: Option<u32>,
+    limits: Limits,
+    /// What keys had used when this process started; taken when a key calls first.
+    spent: Mutex<HashMap<String, Spent>>,
     meters: Mutex<HashMap<Principal, Arc<Meter>>>,
 }
 
 impl Admit {
-    /// With these limits for everybody.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            per_minute: limits.requests_per_minute,
-            concurrent: limits.concurrent,
-            meters: Mutex::new(HashMap::new()),
-        }
+    /// With these limits for everybody who has none of their own.
+    pub fn new(limits: &Limits, spent: Vec<(String, Spent)>) -> Self {
+        let spent = Mutex::new(spent.into_iter().collect());
+        Self { limits: *limits, spent, meters: Mutex::new(HashMap::new()) }
     }
 
     /// Counts a request, or says why not.
-    pub fn admit(&self, caller: &Caller, now: Millis) -> Result<Permit, AdmitError> {
-        if self.per_minute.is_none() && self.concurrent.is_none() {
-            return Ok(Permit { caller: caller.clone(), meter: None, rate: None });
-        }
-        let meter = self.meter(principal(caller), now);
+    pub fn admit(&self, caller: Caller, now: Millis) -> Result<Permit, AdmitError> {
+        let limits = Effective::of(&self.limits, caller.key().map(|key| &key.limits));
+        let principal = principal(&caller);
+        let metered = limits.requests_per_minute.is_some() || limits.concurrent.is_some() || limits.budgets();
+        let meter = metered.then(|| self.meter(&principal, now));
+        let running = meter.as_ref().map_or(0, |meter| meter.running.fetch_add(1, Ordering::Relaxed));
+        let mut permit = Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0 };
+        let Some(meter) = permit.meter.as_deref() else { return Ok(permit) };
         // First what costs no allowance: a refused request should not use up the minute.
-        let running = meter.running.fetch_add(1, Ordering::Relaxed);
-        let mut permit = Permit { caller: caller.clone(), meter: Some(Arc::clone(&meter)), rate: None };
-        if let Some(limit) = self.concurrent.filter(|&limit| running >= limit) {
+        if let Some(limit) = limits.concurrent.filter(|&limit| running >= limit) {
             return Err(AdmitError::Concurrent { limit });
         }
-        let Some(limit) = self.per_minute else { return Ok(permit) };
-        let (allowed, wait, state) = meter.rate.take(limit, now);
-        if !allowed {
-            return Err(AdmitError::Rate { seconds: wait.div_ceil(1000).max(1), state });
+        if limits.budgets() {
+            let (at, mut budget) = (moment(), meter.budget());
+            let spent = budget.spent(&limits, at);
+            permit.tokens = budget.state(&limits, at);
+            if let Some(short) = spent {
+                return Err(AdmitError::budget(short, permit.tokens));
+            }
         }
-        permit.rate = Some(state);
+        if let Some(limit) = limits.requests_per_minute {
+            let (allowed, wait, state) = meter.rate.take(limit, now);
+            if !allowed {
+                return Err(AdmitError::Rate { seconds: wait.div_ceil(1000).max(1), state });
+            }
+            permit.rate = Some(state);
+        }
         Ok(permit)
     }
 
-    fn meter(&self, principal: Principal, now: Millis) -> Arc<Meter> {
+    /// What a caller has used of its budgets.
+    pub fn used(&self, permit: &Permit) -> Spent {
+        permit.meter.as_ref().map_or_else(Spent::default, |meter| meter.budget().used(moment()))
+    }
+
+    fn meter(&self, principal: &Principal, now: Millis) -> Arc<Meter> {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        if meters.len() >= ADDRESSES && !meters.contains_key(&principal) {
-            meters.retain(|_, meter| meter.running.load(Ordering::Relaxed) > 0 || !meter.rate.is_full(now));
+        if let Some(meter) = meters.get(principal) {
+            return Arc::clone(meter);
         }
-        Arc::clone(meters.entry(principal).or_default())
+        if meters.len() >= ADDRESSES {
+            let at = moment();
+            meters.retain(|principal, meter| {
+                let idle = meter.running.load(Ordering::Relaxed) == 0
+                    && meter.rate.is_full(now)
+                    && meter.budget().is_idle(at);
+                matches!(principal, Principal::Key(_)) || !idle
+            });
+        }
+        let meter = Arc::new(Meter { budget: Mutex::new(self.budget(principal)), ..Meter::default() });
+        meters.insert(principal.clone(), Arc::clone(&meter));
+        meter
+    }
+
+    /// What a principal had used when this process started.
+    fn budget(&self, principal: &Principal) -> Budget {
+        let Principal::Key(id) = principal else { return Budget::of(Spent::default(), moment()) };
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        Budget::of(spent.remove(&*id.0).unwrap_or_default(), moment())
     }
 }
 
@@ -144,7 +288,8 @@ mod tests {
     use super::*;
 
     fn stage(per_minute: Option<u32>, concurrent: Option<u32>) -> Admit {
-        Admit { per_minute, concurrent, meters: Mutex::default() }
+        let limits = Limits { requests_per_minute: per_minute, concurrent, ..Limits::default() };
+        Admit::new(&limits, Vec::new())
     }
 
     fn caller(ip: &str) -> Caller {
@@ -155,17 +300,17 @@ mod tests {
     fn a_permit_counts_while_it_lives() {
         let stage = stage(None, Some(2));
         let (a, _b) =
-            (stage.admit(&caller("1.1.1.1"), 5).unwrap(), stage.admit(&caller("1.1.1.1"), 5).unwrap());
-        assert_eq!(stage.admit(&caller("1.1.1.1"), 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
-        assert!(stage.admit(&caller("1.1.1.2"), 5).is_ok(), "another address has its own count");
+            (stage.admit(caller("1.1.1.1"), 5).unwrap(), stage.admit(caller("1.1.1.1"), 5).unwrap());
+        assert_eq!(stage.admit(caller("1.1.1.1"), 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
+        assert!(stage.admit(caller("1.1.1.2"), 5).is_ok(), "another address has its own count");
         drop(a);
-        assert!(stage.admit(&caller("1.1.1.1"), 5).is_ok());
+        assert!(stage.admit(caller("1.1.1.1"), 5).is_ok());
     }
 
     #[test]
     fn a_minute_at_once_then_one_by_one() {
         let stage = stage(Some(60), None);
-        let ask = |now| stage.admit(&caller("1.1.1.1"), now).map(|permit| permit.rate.unwrap().remaining);
+        let ask = |now| stage.admit(caller("1.1.1.1"), now).map(|permit| permit.rate.unwrap().remaining);
         for left in (0..60).rev() {
             assert_eq!(ask(5), Ok(left));
         }
@@ -173,5 +318,25 @@ mod tests {
         assert_eq!(ask(5), Err(AdmitError::Rate { seconds: 1, state: empty }));
         assert_eq!(ask(1_005), Ok(0));
         assert!(ask(1_006).is_err());
+    }
+
+    #[test]
+    fn a_permit_settles_what_it_reserved() {
+        let limits = Limits { tokens_per_minute: Some(1_000), ..Limits::default() };
+        let stage = Admit::new(&limits, Vec::new());
+        let mut first = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        assert_eq!(first.caps().fill_output, Some(500), "half of what is left");
+        first.reserve(100, 500).unwrap();
+        let mut second = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        assert!(matches!(second.reserve(100, 500), Err(AdmitError::Budget { limit: 1_000, .. })));
+        drop(second);
+        first.settle(30, 0);
+        assert_eq!(stage.used(&first).day_tokens, 30);
+        drop(first);
+        let mut third = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        third.reserve(900, 60).unwrap();
+        drop(third);
+        let mut fourth = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        assert!(fourth.reserve(900, 60).is_ok(), "what was never answered is given back");
     }
 }

@@ -58,7 +58,7 @@ impl Reader<'_> {
             upstream: self.upstream(url),
             queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
             heartbeat: self.clock("stream.heartbeat"),
-            limits: self.limits(&mut warnings),
+            limits: self.limits(),
             options: Options {
                 num_ctx: self.choice("options.num_ctx", &["allow", "drop"]) == "allow",
                 load_time: self.truth("options.load_time"),
@@ -241,15 +241,14 @@ impl Reader<'_> {
         }
     }
 
-    fn limits(&mut self, warnings: &mut Vec<String>) -> Limits {
-        for name in ["limits.tokens_per_minute", "limits.tokens_per_day"] {
-            if self.limit::<u64>(name, u64::MAX >> 1).is_some() {
-                warnings.push(format!("{name} is set, but this version does not enforce it yet"));
-            }
-        }
+    fn limits(&mut self) -> Limits {
         Limits {
             requests_per_minute: self.limit("limits.requests_per_minute", 10_000_000),
             concurrent: self.limit("limits.concurrent", 1_000_000),
+            tokens_per_minute: self.limit("limits.tokens_per_minute", 1_000_000_000),
+            tokens_per_day: self.limit("limits.tokens_per_day", u64::MAX >> 1),
+            tokens_per_month: self.limit("limits.tokens_per_month", u64::MAX >> 1),
+            gpu_seconds_per_day: self.limit("limits.gpu_seconds_per_day", u64::MAX >> 20),
             body: self.size("limits.body", 1 << 30),
             max_context: self.limit("limits.max_context", 1_048_576),
             max_output_tokens: self.limit("limits.max_output_tokens", 1_000_000),

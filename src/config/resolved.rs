@@ -140,12 +140,20 @@ pub struct Queue {
 }
 
 /// `[limits]`. `None`: no limit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// GCRA, a minute's allowance at once.
     pub requests_per_minute: Option<u32>,
     /// At once.
     pub concurrent: Option<u32>,
+    /// Tokens of prompts and answers in a minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens in a day (UTC).
+    pub tokens_per_day: Option<u64>,
+    /// Tokens in a month (UTC).
+    pub tokens_per_month: Option<u64>,
+    /// Seconds of the model server's work in a day (UTC).
+    pub gpu_seconds_per_day: Option<u64>,
     /// Bytes of a request body.
     pub body: usize,
     /// Largest `num_ctx`.

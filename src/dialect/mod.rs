@@ -13,6 +13,7 @@ pub struct Call {
     stream: bool,
     body: Vec<u8>,
     dropped: Vec<String>,
+    tokens: (u64, u64),
 }
 
 impl Call {
@@ -39,6 +40,11 @@ impl Call {
     /// The rebuilt JSON.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Tokens that it may take: of the prompt, estimated, and of the answer, as its end says.
+    pub const fn tokens(&self) -> (u64, u64) {
+        self.tokens
     }
 
     /// Names of fields that were dropped or changed, each cut to 64 characters, at most 32.

@@ -3,7 +3,7 @@
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
-use crate::admit::{AdmitError, RateState};
+use crate::admit::{AdmitError, RateState, TokenState};
 use crate::dialect::ollama::answer;
 use crate::endpoint::Refusal;
 use crate::identify::IdentifyError;
@@ -35,6 +35,7 @@ pub struct Failure {
     allow: Option<&'static str>,
     /// For 429.
     rate: Option<RateState>,
+    tokens: Option<TokenState>,
     /// The connection cannot go on.
     close: bool,
 }
@@ -52,6 +53,7 @@ impl Failure {
             retry_after: None,
             allow: None,
             rate: None,
+            tokens: None,
             close: false,
         }
     }
@@ -116,6 +118,9 @@ impl Failure {
         }
         if let Some(rate) = self.rate {
             head::rate(headers, rate);
+        }
+        if let Some(tokens) = self.tokens {
+            head::tokens(headers, tokens);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
@@ -186,13 +191,16 @@ impl From<IdentifyError> for Failure {
 impl From<AdmitError> for Failure {
     fn from(error: AdmitError) -> Self {
         let public = match error {
-            AdmitError::Rate { .. } => format!("{error}; see Retry-After"),
+            AdmitError::Rate { .. } | AdmitError::Budget { .. } => format!("{error}; see Retry-After"),
             AdmitError::Concurrent { .. } => format!("{error}; wait for one to end"),
         };
         let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, public);
         match error {
             AdmitError::Rate { seconds, state } => {
                 Self { retry_after: Some(seconds), rate: Some(state), ..refused }
+            }
+            AdmitError::Budget { seconds, state, .. } => {
+                Self { retry_after: Some(seconds), tokens: state, ..refused }
             }
             AdmitError::Concurrent { .. } => Self { retry_after: Some(1), ..refused },
         }

@@ -2,7 +2,7 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-use crate::admit::RateState;
+use crate::admit::{Permit, RateState, TokenState};
 use crate::types::RequestId;
 
 /// Our request id.
@@ -19,6 +19,9 @@ pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson")
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
+const RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
 
 /// No guessing of types, no caching, and the id that the log knows.
 pub fn common(headers: &mut HeaderMap, id: RequestId) {
@@ -40,11 +43,26 @@ pub fn media_type(headers: &mut HeaderMap, value: HeaderValue) {
     headers.insert(CONTENT_TYPE, value);
 }
 
-/// The state of the caller's rate.
-pub fn rate(headers: &mut HeaderMap, state: RateState) {
+/// The state of the caller's limits.
+pub fn limits(headers: &mut HeaderMap, permit: &Permit) {
+    if let Some(state) = permit.rate() {
+        rate(headers, state);
+    }
+    if let Some(state) = permit.tokens() {
+        tokens(headers, state);
+    }
+}
+
+pub(super) fn rate(headers: &mut HeaderMap, state: RateState) {
     headers.insert(LIMIT, HeaderValue::from(state.limit));
     headers.insert(REMAINING, HeaderValue::from(state.remaining));
     headers.insert(RESET, HeaderValue::from(state.reset));
+}
+
+pub(super) fn tokens(headers: &mut HeaderMap, state: TokenState) {
+    headers.insert(LIMIT_TOKENS, HeaderValue::from(state.limit));
+    headers.insert(REMAINING_TOKENS, HeaderValue::from(state.remaining));
+    headers.insert(RESET_TOKENS, HeaderValue::from(state.reset));
 }
 
 /// At most 16 names of at most 64 characters, anything but visible ASCII replaced; `None` without names.

@@ -24,6 +24,7 @@ use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
 use crate::queue::Slots;
 use crate::record::{AccessLog, Ending, Record};
 use crate::respond::{Failure, cors, head};
+use crate::store::usage::Spent;
 use crate::route::Pool;
 use crate::types::{RequestId, Side};
 use crate::validate::Rules;
@@ -80,12 +81,12 @@ impl Visit {
 }
 
 impl Gate {
-    /// Builds every part from the configuration; without a ring of keys none is asked.
-    pub fn new(config: &Config, rules: Rules, ring: Option<Arc<Ring>>, log: Arc<AccessLog>) -> Self {
+    /// Builds every part from the configuration; without a ring of keys none is asked. `spent`: what keys used before.
+    pub fn new(config: &Config, rules: Rules, ring: Option<Arc<Ring>>, spent: Vec<(String, Spent)>, log: Arc<AccessLog>) -> Self {
         Self {
             switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
             identify: Identify::new(ring, &config.listen),
-            admit: Admit::new(&config.limits),
+            admit: Admit::new(&config.limits, spent),
             rules,
             pool: Arc::new(Pool::new(&config.upstream, config.routes.cloud_models)),
             slots: Slots::new(config.upstream.slots, config.queue),

@@ -14,7 +14,8 @@ use crate::dialect::Call;
 use crate::dialect::ollama::{answer, models};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
-use crate::identify::Caller;
+use crate::identify::Key;
+use crate::record::stamp;
 use crate::respond::{Failure, head};
 use crate::types::{ModelGlob, ModelName, Scopes};
 use crate::upstream::Outgoing;
@@ -62,7 +63,6 @@ pub(super) async fn list(
     permit: Permit,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
-    let rate = permit.rate();
     let path = match endpoint {
         Endpoint::Proxied(Proxied::Version) => "/api/version",
         Endpoint::Proxied(Proxied::Ps) => "/api/ps",
@@ -87,41 +87,57 @@ pub(super) async fn list(
         models::list(&body, gate.rules.cloud_models, &loaded, shown)
     };
     let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
-    let mut response = json_answer(visit, shown, Some(permit));
-    if let Some(rate) = rate {
-        head::rate(response.headers_mut(), rate);
-    }
-    Ok(response)
+    Ok(rated(json_answer(visit, shown, None), permit))
 }
 
-/// What the caller is and may do. A limit that does not hold is left out.
-pub(super) fn usage(gate: &Gate, visit: &mut Visit, caller: &Caller, permit: Permit) -> Response<ReplyBody> {
-    let limits = gate.rules.limits;
+/// What the caller is and may do, and what of it is used. A limit that does not hold is left out.
+pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Permit) -> Response<ReplyBody> {
+    let (caller, limits, used) = (permit.caller(), permit.limits(), gate.admit.used(&permit));
     let key = caller.key();
     let scopes = key.map_or(Scopes::USE, |key| key.scopes);
     let globs = key.map(|key| &key.models).filter(|globs| !globs.is_empty());
-    let models: Vec<&str> = globs.map_or_else(|| vec!["*"], |globs| globs.iter().map(ModelGlob::as_str).collect());
+    let models: Vec<&str> =
+        globs.map_or_else(|| vec!["*"], |globs| globs.iter().map(ModelGlob::as_str).collect());
     let mut held = serde_json::Map::new();
     for (name, limit) in [
-        ("requests_per_minute", limits.requests_per_minute),
-        ("concurrent", limits.concurrent),
-        ("max_context", limits.max_context),
-        ("max_output_tokens", limits.max_output_tokens),
+        ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
+        ("concurrent", limits.concurrent.map(u64::from)),
+        ("tokens_per_minute", limits.tokens_per_minute),
+        ("tokens_per_day", limits.tokens_per_day),
+        ("tokens_per_month", limits.tokens_per_month),
+        ("gpu_seconds_per_day", limits.gpu_seconds_per_day),
+        ("max_context", limits.max_context.map(u64::from)),
+        ("max_output_tokens", limits.max_output_tokens.map(u64::from)),
     ] {
         if let Some(limit) = limit {
             held.insert(name.into(), limit.into());
         }
     }
+    let rate = permit.rate().map(|rate| json!({"remaining": rate.remaining, "reset_seconds": rate.reset}));
+    let tokens = permit.tokens().map(|left| json!({"remaining": left.remaining, "reset_seconds": left.reset}));
     let said = json!({
+        "id": caller.key_id().map(ToString::to_string),
         "name": key.and_then(|key| key.name.clone()).or_else(|| caller.key_id().map(ToString::to_string)),
         "scopes": scopes.names(),
         "models": models,
+        "expires_at": key.and_then(Key::expires_at).map(stamp::of),
         "limits": held,
+        "requests": rate,
+        "tokens": tokens,
+        "used": {
+            "tokens_today": used.day_tokens,
+            "tokens_this_month": used.month_tokens,
+            "gpu_seconds_today": used.day_gpu_ms / 1_000,
+        },
     });
-    let rate = permit.rate();
-    let mut response = json_answer(visit, said.to_string().into_bytes(), Some(permit));
-    if let Some(rate) = rate {
-        head::rate(response.headers_mut(), rate);
+    rated(json_answer(visit, said.to_string().into_bytes(), None), permit)
+}
+
+/// With the headers of the caller's limits; the permit ends with the answer's last byte.
+fn rated(mut response: Response<ReplyBody>, permit: Permit) -> Response<ReplyBody> {
+    head::limits(response.headers_mut(), &permit);
+    if let ReplyBody::Whole { held, .. } = response.body_mut() {
+        held.permit = Some(permit);
     }
     response
 }

@@ -63,14 +63,15 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     };
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
-    let permit = gate.admit.admit(&caller, visit.state.clock.now())?;
+    let keyed = caller.key().is_some();
+    let permit = gate.admit.admit(caller, visit.state.clock.now())?;
     match endpoint {
-        Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, &caller, permit)))),
+        Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, permit)))),
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
             Ok(Asked::List(endpoint, permit))
         }
         Endpoint::Proxied(proxied) => {
-            intake::media_type(&request.headers, caller.key().is_some())?;
+            intake::media_type(&request.headers, keyed)?;
             let phases = proxied == Proxied::ChatApi && request.headers.contains_key(head::PHASES);
             Ok(Asked::Body(proxied, permit, phases))
         }
@@ -90,7 +91,7 @@ pub(super) fn run<'a>(
     asked: Asked,
 ) -> impl Future<Output = Result<Response<ReplyBody>, Failure>> + Send + use<'a> {
     async move {
-        let (proxied, permit, phases) = match asked {
+        let (proxied, mut permit, phases) = match asked {
             Asked::Answered(response) => return Ok(*response),
             Asked::Ready => return Box::pin(lists::ready(gate, visit)).await,
             Asked::List(endpoint, permit) => {
@@ -99,13 +100,15 @@ pub(super) fn run<'a>(
             Asked::Body(proxied, permit, phases) => (proxied, permit, phases),
         };
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
-        let call = ollama::parse(proxied, &bytes, &gate.rules)?;
+        let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
         drop(bytes);
         permit.caller().use_model(call.model())?;
         let target = gate.pool.route(&visit.state.clock, call).await??;
         if target.call().shape() == Shape::Show {
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
+        let (prompt, output) = target.call().tokens();
+        permit.reserve(prompt, output)?;
         let progress = phases.then(|| Arc::new(Progress::default()));
         proxy(gate, visit, permit, target, progress).await
     }
@@ -128,7 +131,7 @@ async fn proxy(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
-    let (rate, dropped) = (permit.rate(), head::dropped(call.dropped()));
+    let dropped = head::dropped(call.dropped());
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
         record.model = Some(model.clone());
@@ -170,9 +173,6 @@ async fn proxy(
             response
         }
     };
-    if let Some(rate) = rate {
-        head::rate(response.headers_mut(), rate);
-    }
     if let Some(value) = dropped.and_then(|names| names.parse().ok()) {
         response.headers_mut().insert(head::DROPPED, value);
     }

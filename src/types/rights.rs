@@ -37,6 +37,17 @@ pub struct KeyLimits {
     pub weight: Option<u32>,
 }
 
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// The largest `num_ctx`.
+    pub max_context: Option<u32>,
+    /// The largest `num_predict`.
+    pub max_output: Option<u32>,
+    /// `num_predict` where the caller names none.
+    pub fill_output: Option<u32>,
+}
+
 /// A pattern over canonical model names, in which `*` stands for any text: `qwen3:*`, `team/*`, `alpha` (that is `alpha:latest`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelGlob(String);

@@ -3,7 +3,7 @@
 use super::schema::{Field, Rule, WATCHED};
 use super::{keep_alive, knobs, messages, options, tools};
 use crate::dialect::{Call, Shape};
-use crate::types::{InvalidName, ModelName, is_cloud_name};
+use crate::types::{Caps, InvalidName, ModelName, is_cloud_name};
 use crate::validate::bounds::{self, At};
 use crate::validate::json::{Entries, Json};
 use crate::validate::object::{self, Dropped, get};
@@ -12,15 +12,24 @@ use crate::validate::{Rules, ValidateError, shown};
 
 /// Bytes that a rebuilt body may need beyond the caller's: what is filled in, a canonical name, numbers spelled out.
 const SPARE: usize = 256;
+/// Of English text, measured with several vocabularies; the final object of the answer corrects it.
+const BYTES_A_TOKEN: usize = 4;
+/// What an image takes of a context, about.
+const IMAGE_TOKENS: usize = 512;
 
 /// What the parts of a route share.
 #[derive(Debug)]
 pub(super) struct Draft<'r> {
     pub(super) rules: &'r Rules,
+    pub(super) caps: Caps,
     pub(super) body: Body,
     pub(super) dropped: Dropped,
     /// Images so far, in all messages together.
     pub(super) images: usize,
+    /// Their bytes, in base64.
+    pub(super) image_bytes: usize,
+    /// Tokens of output at most, once that is known.
+    pub(super) output: Option<u32>,
     /// Is there nothing to answer, so that `keep_alive` 0 would unload the model?
     pub(super) idle: bool,
     /// Does the route generate tokens, so that a limit on them is filled in?
@@ -28,9 +37,19 @@ pub(super) struct Draft<'r> {
 }
 
 impl<'r> Draft<'r> {
-    pub(super) fn new(rules: &'r Rules, received: usize) -> Self {
+    pub(super) fn new(rules: &'r Rules, caps: Caps, received: usize) -> Self {
         let body = Body::object(received.saturating_add(SPARE));
-        Self { rules, body, dropped: Dropped::default(), images: 0, idle: false, generates: false }
+        Self {
+            rules,
+            caps,
+            body,
+            dropped: Dropped::default(),
+            images: 0,
+            image_bytes: 0,
+            output: None,
+            idle: false,
+            generates: false,
+        }
     }
 
     /// Judges the keys of the top level.
@@ -136,7 +155,12 @@ impl<'r> Draft<'r> {
 
     /// Closes the body: the call is ready.
     pub(super) fn finish(self, path: &'static str, shape: Shape, model: ModelName, stream: bool) -> Call {
-        Call { path, shape, model, stream, body: self.body.finish(), dropped: self.dropped.into_names() }
+        let body = self.body.finish();
+        let text = body.len().saturating_sub(self.image_bytes) / BYTES_A_TOKEN;
+        let prompt = text.saturating_add(self.images.saturating_mul(IMAGE_TOKENS));
+        // Where there is nothing to answer, there is nothing to reserve.
+        let tokens = if self.idle { (0, 0) } else { (prompt as u64, u64::from(self.output.unwrap_or(0))) };
+        Call { path, shape, model, stream, body, dropped: self.dropped.into_names(), tokens }
     }
 }
 
@@ -158,9 +182,8 @@ fn parsed(name: &str) -> Result<ModelName, ValidateError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ok, rules, sent};
+    use super::super::testing::{ok, rules, sent, under};
     use super::*;
-    use crate::dialect::ollama::parse;
     use crate::endpoint::Proxied;
 
     #[test]
@@ -173,7 +196,7 @@ mod tests {
                 assert_eq!((call.model.as_str(), &sent(&call)["model"]), ("qwen3:4b", &"qwen3:4b".into()));
             }
         }
-        let missing = parse(Proxied::Show, b"{}", &rules()).unwrap_err();
+        let missing = under(Proxied::Show, "{}", &rules()).unwrap_err();
         assert_eq!(missing.to_string(), "model: is required");
     }
 
@@ -181,16 +204,16 @@ mod tests {
     fn cloud_names_need_the_operator() {
         let mut rules = rules();
         for body in [r#"{"model":"a:cloud"}"#, r#"{"model":"N/A:7B-Cloud"}"#] {
-            assert_eq!(parse(Proxied::Chat, body.as_bytes(), &rules).unwrap_err(), ValidateError::CloudModel);
+            assert_eq!(under(Proxied::Chat, body, &rules).unwrap_err(), ValidateError::CloudModel);
         }
         rules.cloud_models = true;
         assert_eq!(
-            parse(Proxied::Chat, br#"{"model":"a:cloud"}"#, &rules).unwrap().model.as_str(),
+            under(Proxied::Chat, r#"{"model":"a:cloud"}"#, &rules).unwrap().model.as_str(),
             "a:cloud"
         );
         rules.cloud_models = false;
         rules.default_model = ModelName::parse("a:cloud").unwrap();
-        assert_eq!(parse(Proxied::Chat, b"{}", &rules).unwrap_err(), ValidateError::CloudModel);
+        assert_eq!(under(Proxied::Chat, "{}", &rules).unwrap_err(), ValidateError::CloudModel);
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub(super) fn images(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Res
         }
         draft.body.item();
         draft.body.plain(data);
+        draft.image_bytes = draft.image_bytes.saturating_add(data.len());
     }
     draft.body.close(b']');
     Ok(())

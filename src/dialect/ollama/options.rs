@@ -80,7 +80,7 @@ const AT: At<'_> = At::top("options");
 
 /// Judges and writes `options`; fills in the limit on output where the caller named none.
 pub(super) fn write(draft: &mut Draft<'_>, value: Option<&Json<'_>>) -> Result<(), ValidateError> {
-    let fill = draft.rules.limits.max_output_tokens.filter(|most| *most > 0 && draft.generates);
+    let fill = draft.caps.fill_output.filter(|most| *most > 0 && draft.generates);
     let entries = match value {
         Some(value) => bounds::object(AT, value)?,
         None if fill.is_none() => return Ok(()),
@@ -124,7 +124,7 @@ fn option(
             knobs::texts(draft, at, value, MAX_STOPS, MAX_STOP)?;
         }
         Bound::Context if draft.rules.options.num_ctx => {
-            let most = draft.rules.limits.max_context.filter(|most| *most > 0).unwrap_or(MAX_CONTEXT);
+            let most = draft.caps.max_context.filter(|most| *most > 0).unwrap_or(MAX_CONTEXT);
             draft.body.member(name, &bounds::integer(at, value, MIN_CONTEXT, i64::from(most))?);
         }
         Bound::LoadInt(least, most) if draft.rules.options.load_time => {
@@ -149,12 +149,14 @@ fn output(
     let unset = value.and_then(bounds::whole).is_some_and(|tokens| tokens <= 0);
     match value {
         Some(value) if !unset => {
-            let most = draft.rules.limits.max_output_tokens.filter(|most| *most > 0).unwrap_or(MAX_OUTPUT);
+            let most = draft.caps.max_output.filter(|most| *most > 0).unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
             let tokens = bounds::integer(AT.field(name), value, 1, i64::from(most))?;
+            draft.output = u32::try_from(tokens).ok();
             draft.body.member(name, &tokens);
         }
         _ => {
             if let Some(most) = fill {
+                draft.output = fill;
                 draft.body.member(name, &most);
                 if unset {
                     draft.dropped.note("options", name);

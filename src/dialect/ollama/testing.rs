@@ -3,20 +3,14 @@
 use crate::config::{Limits, Options};
 use crate::dialect::Call;
 use crate::endpoint::Proxied;
-use crate::types::ModelName;
+use crate::types::{Caps, ModelName};
 use crate::validate::{Rules, ValidateError};
 
 /// The defaults of the configuration.
 pub(super) fn rules() -> Rules {
     Rules {
         default_model: ModelName::parse("qwen3:4b").unwrap(),
-        limits: Limits {
-            requests_per_minute: None,
-            concurrent: None,
-            body: 20 << 20,
-            max_context: None,
-            max_output_tokens: None,
-        },
+        limits: Limits { body: 20 << 20, ..Limits::default() },
         options: Options {
             num_ctx: true,
             load_time: false,
@@ -27,7 +21,8 @@ pub(super) fn rules() -> Rules {
 }
 
 pub(super) fn under(route: Proxied, body: &str, rules: &Rules) -> Result<Call, ValidateError> {
-    super::parse(route, body.as_bytes(), rules)
+    let (max_context, most) = (rules.limits.max_context, rules.limits.max_output_tokens);
+    super::parse(route, body.as_bytes(), rules, Caps { max_context, max_output: most, fill_output: most })
 }
 
 pub(super) fn ok(route: Proxied, body: &str) -> Call {

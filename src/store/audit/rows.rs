@@ -1,0 +1,248 @@
+//! Rows in and out of the table.
+
+use std::borrow::Cow;
+
+use rusqlite::{Connection, Row, TransactionBehavior, params};
+
+use super::{AuditRow, Batch, Begin, ChainKey, Chained, Mac, Segment};
+use crate::store::usage::{self, UsageRow};
+use crate::store::{Store, StoreError};
+
+const COLUMNS: &str = "boot, n, time, request_id, key_id, peer, method, route, model, dialect, stream, bytes_in, bytes_out, \
+     prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, status, ending, reason, count, mac";
+
+fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
+    let text = |at: usize| row.get::<_, String>(at).map(Cow::Owned);
+    let id: String = row.get(4)?;
+    let peer: Option<String> = row.get(6)?;
+    let optional = |at: usize| row.get::<_, Option<String>>(at);
+    Ok(Chained {
+        seq: row.get(0)?,
+        segment: row.get(1)?,
+        n: row.get(2)?,
+        row: AuditRow {
+            time: row.get(3)?,
+            request_id: u64::from_str_radix(&id, 16).unwrap_or(0),
+            key_id: optional(5)?.map(Into::into),
+            peer: peer.and_then(|peer| peer.parse().ok()),
+            method: text(7)?,
+            route: text(8)?,
+            model: optional(9)?.map(Into::into),
+            dialect: text(10)?,
+            stream: row.get(11)?,
+            bytes_in: row.get(12)?,
+            bytes_out: row.get(13)?,
+            prompt_tokens: row.get(14)?,
+            output_tokens: row.get(15)?,
+            estimated: row.get(16)?,
+            queue_ms: row.get(17)?,
+            first_ms: row.get(18)?,
+            total_ms: row.get(19)?,
+            gpu_ms: row.get(20)?,
+            upstream: optional(21)?.map(Cow::Owned),
+            status: row.get(22)?,
+            ending: text(23)?,
+            reason: optional(24)?.map(Cow::Owned),
+            count: row.get(25)?,
+        },
+        mac: row.get(26)?,
+    })
+}
+
+fn insert(db: &Connection, segment: &str, n: u64, row: &AuditRow, mac: &Mac) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(&format!(
+        "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+    ))?;
+    statement.execute(params![
+        segment,
+        n,
+        row.time,
+        format!("{:016x}", row.request_id),
+        row.key_id,
+        row.peer.map(|peer| peer.to_string()),
+        row.method,
+        row.route,
+        row.model,
+        row.dialect,
+        row.stream,
+        row.bytes_in,
+        row.bytes_out,
+        row.prompt_tokens,
+        row.output_tokens,
+        row.estimated,
+        row.queue_ms,
+        row.first_ms,
+        row.total_ms,
+        row.gpu_ms,
+        row.upstream,
+        row.status,
+        row.ending,
+        row.reason,
+        row.count,
+        mac
+    ])?;
+    Ok(())
+}
+
+fn begin(db: &Connection, boot: &str, row: &Begin) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT OR REPLACE INTO audit_begin (boot, request_id, time, key_id, peer, method, route, model, stream) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    statement.execute(params![
+        boot,
+        format!("{:016x}", row.request_id),
+        row.time,
+        row.key_id,
+        row.peer.map(|peer| peer.to_string()),
+        row.method,
+        row.route,
+        row.model,
+        row.stream
+    ])?;
+    Ok(())
+}
+
+fn keep(db: &Connection, key: &ChainKey, segment: &Segment) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT OR REPLACE INTO audit_chain (boot, started_at, ended_at, before, head, dropped, rows, mac) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    statement.execute(params![
+        segment.name,
+        segment.started_at,
+        segment.ended_at,
+        segment.before,
+        segment.head,
+        segment.dropped,
+        segment.rows,
+        segment.mac(key)
+    ])?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes a batch behind a segment's head, all of it or nothing; the segment as it is then.
+    pub fn append(
+        &mut self,
+        key: &ChainKey,
+        segment: &Segment,
+        boot: &str,
+        batch: &Batch,
+        sums: &[UsageRow],
+    ) -> Result<Segment, StoreError> {
+        let mut next = segment.clone();
+        let mut scratch = Vec::with_capacity(512);
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for row in &batch.rows {
+            next.rows += 1;
+            next.head = key.link(&next.head, row, &mut scratch);
+            insert(&change, &next.name, next.rows, row, &next.head)?;
+        }
+        {
+            let mut delete =
+                change.prepare_cached("DELETE FROM audit_begin WHERE boot = ?1 AND request_id = ?2")?;
+            for id in &batch.ended {
+                delete.execute(params![boot, format!("{id:016x}")])?;
+            }
+        }
+        for row in &batch.begins {
+            begin(&change, boot, row)?;
+        }
+        for sum in sums {
+            usage::add(&change, sum)?;
+        }
+        keep(&change, key, &next)?;
+        change.commit()?;
+        Ok(next)
+    }
+
+    /// Begins of other processes that may have died: their boots.
+    pub fn begun_boots(&self) -> Result<Vec<String>, StoreError> {
+        let mut query = self.db.prepare("SELECT DISTINCT boot FROM audit_begin")?;
+        Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
+    /// The begins of a process that died, taken out: their rows are to be written.
+    pub fn orphans(&self, boot: &str) -> Result<Vec<Begin>, StoreError> {
+        let mut query = self.db.prepare(
+            "SELECT request_id, time, key_id, peer, method, route, model, stream FROM audit_begin WHERE boot = ?1 ORDER BY time",
+        )?;
+        let rows = query.query_map([boot], |row| {
+            let (id, peer): (String, Option<String>) = (row.get(0)?, row.get(3)?);
+            Ok(Begin {
+                request_id: u64::from_str_radix(&id, 16).unwrap_or(0),
+                time: row.get(1)?,
+                key_id: row.get::<_, Option<String>>(2)?.map(Into::into),
+                peer: peer.and_then(|peer| peer.parse().ok()),
+                method: row.get::<_, String>(4)?.into(),
+                route: row.get::<_, String>(5)?.into(),
+                model: row.get::<_, Option<String>>(6)?.map(Into::into),
+                stream: row.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// All segments, the oldest first.
+    pub fn segments(&self) -> Result<Vec<(Segment, Mac)>, StoreError> {
+        let mut query = self.db.prepare(
+            "SELECT boot, started_at, ended_at, before, head, dropped, rows, mac FROM audit_chain ORDER BY started_at, boot",
+        )?;
+        let rows = query.query_map([], |row| {
+            let segment = Segment {
+                name: row.get(0)?,
+                started_at: row.get(1)?,
+                ended_at: row.get(2)?,
+                before: row.get(3)?,
+                head: row.get(4)?,
+                dropped: row.get(5)?,
+                rows: row.get(6)?,
+            };
+            Ok((segment, row.get(7)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Opens a segment, and closes the one before.
+    pub fn open_segment(&mut self, key: &ChainKey, closed: Option<&Segment>, new: &Segment) -> Result<(), StoreError> {
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for segment in closed.into_iter().chain([new]) {
+            keep(&change, key, segment)?;
+        }
+        Ok(change.commit()?)
+    }
+
+    /// Drops the rows of a segment that is old enough; its head stays.
+    pub fn drop_segment(&mut self, key: &ChainKey, segment: &Segment) -> Result<usize, StoreError> {
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let gone = change.execute("DELETE FROM audit WHERE boot = ?1", [&segment.name])?;
+        keep(&change, key, &Segment { dropped: true, ..segment.clone() })?;
+        change.commit()?;
+        Ok(gone)
+    }
+
+    /// The last rows, the oldest of them first; those behind `after` alone.
+    pub fn tail(&self, count: u32, after: i64) -> Result<Vec<Chained>, StoreError> {
+        let mut query = self
+            .db
+            .prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2"))?;
+        let mut rows: Vec<_> = query.query_map(params![after, count], chained)?.collect::<Result<_, _>>()?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Shows every row since a moment (milliseconds since 1970) in the order of the table, until `each` says no.
+    pub fn rows(&self, since: i64, mut each: impl FnMut(Chained) -> bool) -> Result<(), StoreError> {
+        let mut query =
+            self.db.prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE time >= ?1 ORDER BY seq"))?;
+        let mut rows = query.query([since])?;
+        while let Some(row) = rows.next()? {
+            if !each(chained(row)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
