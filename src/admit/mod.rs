@@ -42,6 +42,8 @@ pub struct Permit {
     tokens: Option<TokenState>,
     /// Tokens reserved and not settled.
     reserved: u64,
+    /// Of the prompt among them, estimated.
+    prompt: u64,
 }
 
 impl Permit {
@@ -95,7 +97,7 @@ impl Permit {
         self.tokens = budget.state(&self.limits, at);
         match reserved {
             Ok(()) => {
-                self.reserved = tokens;
+                (self.reserved, self.prompt) = (tokens, prompt);
                 Ok(())
             }
             Err(short) => Err(AdmitError::budget(short, self.tokens)),
@@ -104,9 +106,14 @@ impl Permit {
 
     /// Takes what was used, and gives back what was reserved beyond it.
     pub fn settle(&mut self, used: u64, gpu_ms: u64) {
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.limits.budgets()) {
+        if let Some(meter) = &self.meter {
             meter.budget().settle(&self.limits, std::mem::take(&mut self.reserved), used, gpu_ms, moment());
         }
+    }
+
+    /// Settles an answer that was cut after so many tokens and milliseconds: nobody said how long its prompt was.
+    pub fn settle_cut(&mut self, output: u64, worked: Millis) {
+        self.settle(self.prompt.saturating_add(output), worked);
     }
 }
 
@@ -213,14 +220,19 @@ impl Admit {
         Self { limits: *limits, spent, meters: Mutex::new(HashMap::new()) }
     }
 
-    /// Counts a request, or says why not.
-    pub fn admit(&self, caller: Caller, now: Millis) -> Result<Permit, AdmitError> {
+    /// Counts a request, or says why not. One that `spends` nothing needs no budget: whoever has used up theirs may still ask when it is
+    /// back.
+    pub fn admit(&self, caller: Caller, spends: bool, now: Millis) -> Result<Permit, AdmitError> {
         let limits = Effective::of(&self.limits, caller.key().map(|key| &key.limits));
         let principal = principal(&caller);
-        let metered = limits.requests_per_minute.is_some() || limits.concurrent.is_some() || limits.budgets();
+        // A key may always ask what it has used.
+        let metered = caller.key().is_some()
+            || limits.requests_per_minute.is_some()
+            || limits.concurrent.is_some()
+            || limits.budgets();
         let meter = metered.then(|| self.meter(&principal, now));
         let running = meter.as_ref().map_or(0, |meter| meter.running.fetch_add(1, Ordering::Relaxed));
-        let mut permit = Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0 };
+        let mut permit = Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0, prompt: 0 };
         let Some(meter) = permit.meter.as_deref() else { return Ok(permit) };
         // First what costs no allowance: a refused request should not use up the minute.
         if let Some(limit) = limits.concurrent.filter(|&limit| running >= limit) {
@@ -228,7 +240,7 @@ impl Admit {
         }
         if limits.budgets() {
             let (at, mut budget) = (moment(), meter.budget());
-            let spent = budget.spent(&limits, at);
+            let spent = budget.spent(&limits, at).filter(|_| spends);
             permit.tokens = budget.state(&limits, at);
             if let Some(short) = spent {
                 return Err(AdmitError::budget(short, permit.tokens));
@@ -300,17 +312,17 @@ mod tests {
     fn a_permit_counts_while_it_lives() {
         let stage = stage(None, Some(2));
         let (a, _b) =
-            (stage.admit(caller("1.1.1.1"), 5).unwrap(), stage.admit(caller("1.1.1.1"), 5).unwrap());
-        assert_eq!(stage.admit(caller("1.1.1.1"), 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
-        assert!(stage.admit(caller("1.1.1.2"), 5).is_ok(), "another address has its own count");
+            (stage.admit(caller("1.1.1.1"), true, 5).unwrap(), stage.admit(caller("1.1.1.1"), true, 5).unwrap());
+        assert_eq!(stage.admit(caller("1.1.1.1"), true, 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
+        assert!(stage.admit(caller("1.1.1.2"), true, 5).is_ok(), "another address has its own count");
         drop(a);
-        assert!(stage.admit(caller("1.1.1.1"), 5).is_ok());
+        assert!(stage.admit(caller("1.1.1.1"), true, 5).is_ok());
     }
 
     #[test]
     fn a_minute_at_once_then_one_by_one() {
         let stage = stage(Some(60), None);
-        let ask = |now| stage.admit(caller("1.1.1.1"), now).map(|permit| permit.rate.unwrap().remaining);
+        let ask = |now| stage.admit(caller("1.1.1.1"), true, now).map(|permit| permit.rate.unwrap().remaining);
         for left in (0..60).rev() {
             assert_eq!(ask(5), Ok(left));
         }
@@ -324,19 +336,19 @@ mod tests {
     fn a_permit_settles_what_it_reserved() {
         let limits = Limits { tokens_per_minute: Some(1_000), ..Limits::default() };
         let stage = Admit::new(&limits, Vec::new());
-        let mut first = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        let mut first = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
         assert_eq!(first.caps().fill_output, Some(500), "half of what is left");
         first.reserve(100, 500).unwrap();
-        let mut second = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        let mut second = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
         assert!(matches!(second.reserve(100, 500), Err(AdmitError::Budget { limit: 1_000, .. })));
         drop(second);
         first.settle(30, 0);
         assert_eq!(stage.used(&first).day_tokens, 30);
         drop(first);
-        let mut third = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        let mut third = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
         third.reserve(900, 60).unwrap();
         drop(third);
-        let mut fourth = stage.admit(caller("1.1.1.1"), 5).unwrap();
+        let mut fourth = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
         assert!(fourth.reserve(900, 60).is_ok(), "what was never answered is given back");
     }
 }

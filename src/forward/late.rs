@@ -80,14 +80,15 @@ impl Late {
                 self.stream = Some(stream);
                 return beat.map_or(Poll::Pending, |frame| Poll::Ready(Next::Frame(Some(frame))));
             }
-            Poll::Ready(Ok(Opened::Stream { body, turn, total_by })) => {
-                return Poll::Ready(Next::Relay(Box::new(Relay::new(stream, body, turn, total_by))));
+            Poll::Ready(Ok(Opened::Stream(source))) => {
+                return Poll::Ready(Next::Relay(Box::new(Relay::new(stream, source))));
             }
-            Poll::Ready(Ok(Opened::Whole { mut bytes, tokens })) => {
+            Poll::Ready(Ok(Opened::Whole { mut bytes, tokens, queued })) => {
+                stream.record.queued = Some(queued);
+                stream.settle(tokens);
                 if !bytes.ends_with(b"\n") {
                     bytes.push(b'\n');
                 }
-                stream.record.tokens = tokens;
                 let frame = stream.send(bytes);
                 stream.record.end(Ending::Done);
                 frame

@@ -22,11 +22,17 @@ pub(super) enum Lines {
 pub(super) struct Splitter {
     held: Vec<u8>,
     max_line: usize,
+    parts: u64,
 }
 
 impl Splitter {
     pub(super) const fn new(max_line: usize) -> Self {
-        Self { held: Vec::new(), max_line }
+        Self { held: Vec::new(), max_line, parts: 0 }
+    }
+
+    /// Lines of the answer so far: a token each.
+    pub(super) const fn parts(&self) -> u64 {
+        self.parts
     }
 
     /// Takes the next bytes.
@@ -67,7 +73,7 @@ impl Splitter {
         }
     }
 
-    fn look(&self, mut lines: Vec<u8>) -> Lines {
+    fn look(&mut self, mut lines: Vec<u8>) -> Lines {
         let judge = if std::str::from_utf8(&lines).is_ok() { answer::judge_text } else { answer::judge };
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &lines) {
@@ -78,6 +84,7 @@ impl Splitter {
                 match judge(line) {
                     Line::Part => {
                         start = end + 1;
+                        self.parts += 1;
                         continue;
                     }
                     Line::Done(tokens) => {
@@ -130,7 +137,7 @@ mod tests {
     #[test]
     fn what_follows_the_end_and_what_breaks_is_cut() {
         let push = |bytes: &[u8]| Splitter::new(64).push(bytes.to_vec());
-        let tokens = Tokens { prompt: None, output: Some(1) };
+        let tokens = Tokens { output: Some(1), ..Tokens::default() };
         assert_eq!(push(&[A, END, A].concat()), Lines::Done([A, END].concat(), tokens));
         assert_eq!(
             push(&[A, b"{\"error\":\"boom /usr\"}\n", A].concat()),

@@ -64,20 +64,33 @@ pub enum Opened {
         bytes: Vec<u8>,
         /// Its counts.
         tokens: Tokens,
+        /// How long it waited for its turn.
+        queued: Millis,
     },
     /// Lines that are still coming.
-    Stream {
-        /// To be read.
-        body: upstream::Body,
-        /// Its slot.
-        turn: Turn,
-        /// When the answer must have ended.
-        total_by: Millis,
-    },
+    Stream(Source),
+}
+
+/// Where the lines of a stream come from.
+#[derive(Debug)]
+pub struct Source {
+    /// To be read.
+    pub(super) body: upstream::Body,
+    /// Its slot.
+    pub(super) turn: Turn,
+    /// When the answer must have ended.
+    pub(super) total_by: Millis,
+    /// How long it waited for its turn.
+    pub(super) queued: Millis,
 }
 
 /// Sends the call, and waits for the head of the answer; for all of it where it is not streamed.
-pub async fn open(rules: &Rules, target: &Target, turn: Turn, clock: &Clock) -> Result<Opened, Failure> {
+pub async fn open(
+    rules: &Rules,
+    target: &Target,
+    (turn, queued): (Turn, Millis),
+    clock: &Clock,
+) -> Result<Opened, Failure> {
     let call = target.call();
     let now = clock.now();
     let total_by = clock::after(now, rules.total);
@@ -91,24 +104,26 @@ pub async fn open(rules: &Rules, target: &Target, turn: Turn, clock: &Clock) -> 
         return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
     }
     match answer.head.media_type {
-        MediaType::Ndjson if call.is_stream() => Ok(Opened::Stream { body: answer.body, turn, total_by }),
+        MediaType::Ndjson if call.is_stream() => {
+            Ok(Opened::Stream(Source { body: answer.body, turn, total_by, queued }))
+        }
         // Loading and unloading answer with one object even on a stream.
         MediaType::Json => {
             let bytes = read_whole(&mut answer.body, clock, by, rules.max_answer).await?;
-            whole(bytes, call.is_stream())
+            whole(bytes, call.is_stream(), queued)
         }
         _ => Err(Failure::bad_answer("an answer of an unexpected media type")),
     }
 }
 
-fn whole(bytes: Vec<u8>, is_stream: bool) -> Result<Opened, Failure> {
+fn whole(bytes: Vec<u8>, is_stream: bool, queued: Millis) -> Result<Opened, Failure> {
     match answer::judge(&bytes) {
         // In place of a stream it must be the last object; alone, Ollama itself leaves `done` out at times.
         Line::Part if is_stream => {
             Err(Failure::bad_answer("one object in place of a stream, and not its last"))
         }
-        Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default() }),
-        Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens }),
+        Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default(), queued }),
+        Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens, queued }),
         Line::Error(text) => {
             Err(Failure::bad_answer(format!("an error in a whole answer: {}", crate::record::scrub(&text))))
         }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::lines::{Lines, Splitter};
-use super::{Held, Rules};
+use super::{Held, Rules, Source};
 use crate::dialect::Shape;
 use crate::dialect::ollama::answer;
 use crate::listen::clock::{self, Clock, Millis, NEVER};
 use crate::queue::Turn;
-use crate::record::{Ending, Record};
+use crate::record::{Ending, Record, Tokens};
 use crate::respond::StreamFault;
 use crate::types::{ModelName, Side};
 use crate::upstream::{self, Piece};
@@ -52,6 +52,23 @@ impl Stream {
     #[must_use]
     pub fn overdue(self) -> Self {
         Self { sent: 0, ..self }
+    }
+
+    /// The answer's own counts.
+    pub(super) fn settle(&mut self, tokens: Tokens) {
+        self.record.tokens = tokens;
+        if let Some(permit) = &mut self.held.permit {
+            permit.settle(tokens.all(), tokens.gpu_ms());
+        }
+    }
+
+    /// An answer that was cut after so many parts and milliseconds.
+    fn settle_cut(&mut self, parts: u64, worked: Millis) {
+        self.record.tokens = Tokens { output: Some(parts), ..Tokens::default() };
+        self.record.estimated = true;
+        if let Some(permit) = &mut self.held.permit {
+            permit.settle_cut(parts, worked);
+        }
     }
 
     /// Must it end although nothing is wrong with it?
@@ -103,18 +120,47 @@ pub struct Relay {
     /// Given on with the final object: what the upstream does behind it costs nobody a slot.
     turn: Option<Turn>,
     lines: Splitter,
+    /// When the head of the answer came.
+    begun: Millis,
     heard: Millis,
     total_by: Millis,
     /// Until when the body must have ended behind its final object.
     linger_by: Millis,
+    /// Were the answer's tokens settled?
+    settled: bool,
+}
+
+impl Drop for Relay {
+    /// The caller may have left: what the model said until then is theirs all the same.
+    fn drop(&mut self) {
+        self.settle_cut();
+    }
 }
 
 impl Relay {
     /// Relays this body.
-    pub fn new(stream: Stream, body: upstream::Body, turn: Turn, total_by: Millis) -> Self {
+    pub fn new(mut stream: Stream, source: Source) -> Self {
+        let Source { body, turn, total_by, queued } = source;
         let lines = Splitter::new(stream.rules.max_line);
         let heard = stream.clock.now();
-        Self { stream, body: Some(body), turn: Some(turn), lines, heard, total_by, linger_by: NEVER }
+        stream.record.queued = Some(queued);
+        let (body, turn, begun) = (Some(body), Some(turn), heard);
+        Self { stream, body, turn, lines, begun, heard, total_by, linger_by: NEVER, settled: false }
+    }
+
+    /// The answer is over, with these counts of its own.
+    fn settle(&mut self, tokens: Tokens) {
+        self.settled = true;
+        self.stream.settle(tokens);
+    }
+
+    /// The answer is over without its counts: what came was counted here.
+    fn settle_cut(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let worked = self.stream.clock.now().saturating_sub(self.begun);
+        self.stream.settle_cut(self.lines.parts(), worked);
     }
 
     /// The next lines; `None` at the end.
@@ -154,9 +200,13 @@ impl Relay {
         self.heard = self.stream.clock.now();
         match self.lines.push(fresh) {
             Lines::None => None,
-            Lines::Some(lines) => Some(self.stream.send(lines)),
+            Lines::Some(lines) => {
+                self.stream.record.heard();
+                Some(self.stream.send(lines))
+            }
             Lines::Done(lines, tokens) => {
-                self.stream.record.tokens = tokens;
+                self.stream.record.heard();
+                self.settle(tokens);
                 self.linger_by = self.heard + LINGER;
                 self.turn = None;
                 let frame = self.stream.send(lines);
@@ -200,7 +250,7 @@ impl Relay {
         match self.lines.finish() {
             Lines::Done(lines, tokens) => {
                 self.body = None;
-                self.stream.record.tokens = tokens;
+                self.settle(tokens);
                 let frame = self.stream.send(lines);
                 self.stream.record.end(Ending::Done);
                 Some(frame)
@@ -215,6 +265,7 @@ impl Relay {
     /// Ends with one error line, and closes the upstream connection.
     fn break_off(&mut self, lines: Vec<u8>, fault: &StreamFault) -> Bytes {
         self.body = None;
+        self.settle_cut();
         self.stream.fail(lines, fault.side(), fault.public(), fault.detail(), fault.ending())
     }
 }

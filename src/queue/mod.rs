@@ -1,15 +1,23 @@
 //! Queue: what does not fit the upstream's slots waits its turn.
 //!
-//! Takes whoever was routed; promises a [`Turn`] that holds one of the upstream's slots until it is dropped, so it rides in
-//! the response body. Refuses when the queue is full or the wait too long. First come, first served for now; a turn is given
-//! by the one who leaves, so fair turns per key change this file alone.
+//! Takes whoever was routed, and the [`Account`] it is counted for; promises a [`Turn`] that holds one of the upstream's slots
+//! until it is dropped, so it rides in the response body. Turns are given by principal, in proportion to weights (`rounds`):
+//! who is new gets the next slot that becomes free, behind only those who are new before it, and who comes again within its
+//! weight waits for at most one turn of each other, however many they have waiting. Refuses when the wait is too long, and
+//! when the queue is full: then the newest of whoever has most waiting, be it the one that comes.
 
+#[cfg(test)]
+mod fairness;
 mod progress;
+mod rounds;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
-use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,20 +26,46 @@ use atomic_waker::AtomicWaker;
 use crate::config;
 use crate::listen::clock::{self, Clock};
 use crate::route::Target;
+use crate::types::Principal;
 
 pub use progress::{Phase, Progress};
+use rounds::Rounds;
+
+/// Whom a turn is counted for.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its requests wait for one another.
+    pub principal: Principal,
+    /// Its turns in a round: 1 to 100, and what is outside is brought there.
+    pub weight: u32,
+}
+
+impl Account {
+    fn weight(&self) -> usize {
+        self.weight.clamp(1, 100) as usize
+    }
+}
+
+/// What the queue holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Turns that were given and are not over.
+    pub running: usize,
+    /// The bound of `running`, if there is one.
+    pub slots: Option<usize>,
+}
 
 /// One of the upstream's slots, until dropped.
 #[derive(Debug)]
 pub struct Turn {
-    slots: Option<Arc<Slots>>,
+    slots: Arc<Slots>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(slots) = &self.slots {
-            slots.leave();
-        }
+        self.slots.leave();
     }
 }
 
@@ -51,27 +85,46 @@ pub enum QueueError {
 pub struct Slots {
     length: usize,
     wait: Option<Duration>,
-    /// `None`: no bound, nobody waits.
-    state: Option<Mutex<State>>,
+    room: Room,
 }
 
 #[derive(Debug)]
-struct State {
-    free: usize,
-    waiting: VecDeque<Arc<Ticket>>,
+enum Room {
+    /// Nobody waits; so many run.
+    Unbounded(AtomicUsize),
+    Bounded(Mutex<State>),
 }
 
+/// While a slot is free, nobody waits.
+#[derive(Debug)]
+struct State {
+    slots: usize,
+    free: usize,
+    rounds: Rounds<Arc<Ticket>>,
+}
+
+/// What became of a waiting request. It changes under the lock, until it has its turn or is refused.
 #[derive(Debug, Default)]
 struct Ticket {
-    granted: AtomicBool,
+    fate: AtomicU8,
     waker: AtomicWaker,
 }
+
+const WAITING: u8 = 0;
+/// It has a slot and does not know.
+const GRANTED: u8 = 1;
+/// It has its turn.
+const TAKEN: u8 = 2;
+/// It made room for another.
+const REFUSED: u8 = 3;
 
 impl Slots {
     /// So many requests at once (`None`: no bound).
     pub fn new(slots: Option<usize>, queue: config::Queue) -> Arc<Self> {
-        let state = slots.map(|free| Mutex::new(State { free, waiting: VecDeque::new() }));
-        Arc::new(Self { length: queue.length, wait: queue.wait, state })
+        let room = slots.map_or(Room::Unbounded(AtomicUsize::new(0)), |slots| {
+            Room::Bounded(Mutex::new(State { slots, free: slots, rounds: Rounds::new(queue.length) }))
+        });
+        Arc::new(Self { length: queue.length, wait: queue.wait, room })
     }
 
     /// Waits for a turn, and tells `progress` the place in line whenever it is polled. Dropping the future leaves the queue.
@@ -79,146 +132,140 @@ impl Slots {
         self: &Arc<Self>,
         clock: &Clock,
         _for: &Target,
+        account: &Account,
         progress: Option<&Progress>,
     ) -> Result<Turn, QueueError> {
-        self.wait(clock, progress).await
+        self.wait(clock, account, progress).await
     }
 
-    async fn wait(self: &Arc<Self>, clock: &Clock, progress: Option<&Progress>) -> Result<Turn, QueueError> {
-        let Some(state) = &self.state else { return Ok(Turn { slots: None }) };
-        let ticket = {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.free > 0 {
-                state.free -= 1;
-                return Ok(Turn { slots: Some(Arc::clone(self)) });
-            }
-            if state.waiting.len() >= self.length {
-                return Err(QueueError::Full(state.waiting.len()));
-            }
-            let ticket = Arc::new(Ticket::default());
-            state.waiting.push_back(Arc::clone(&ticket));
-            ticket
-        };
+    async fn wait(
+        self: &Arc<Self>,
+        clock: &Clock,
+        account: &Account,
+        progress: Option<&Progress>,
+    ) -> Result<Turn, QueueError> {
+        let Some(ticket) = self.enter(account)? else { return Ok(Turn { slots: Arc::clone(self) }) };
         let by = clock::after(clock.now(), self.wait);
-        let waiting = Waiting { slots: self, ticket };
-        let granted = std::future::poll_fn(|cx| {
+        let waiting = Waiting { slots: self, principal: &account.principal, ticket };
+        let decided = std::future::poll_fn(|cx| {
             waiting.ticket.waker.register(cx.waker());
-            if waiting.ticket.granted.load(Ordering::Acquire) {
-                return Poll::Ready(());
+            match waiting.ticket.fate.load(Ordering::Acquire) {
+                WAITING => {}
+                fate => return Poll::Ready(fate == GRANTED),
             }
             if let Some(progress) = progress {
                 progress.set(Phase::Queue(self.place(&waiting.ticket)));
             }
             Poll::Pending
         });
-        match clock::until(clock, by, pin!(granted)).await {
-            Some(()) => Ok(waiting.accept()),
+        match clock::until(clock, by, pin!(decided)).await {
+            Some(true) => Ok(waiting.accept()),
+            Some(false) => Err(QueueError::Full(self.length)),
             None => Err(QueueError::Late(self.wait.unwrap_or_default())),
         }
     }
 
-    /// The place in line, from 1; 0 for whoever is not in it.
-    fn place(&self, ticket: &Arc<Ticket>) -> u32 {
-        let Some(state) = &self.state else { return 0 };
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = state.waiting.iter().position(|other| Arc::ptr_eq(other, ticket));
-        at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0)
+    fn lock(&self) -> Result<MutexGuard<'_, State>, &AtomicUsize> {
+        match &self.room {
+            Room::Unbounded(running) => Err(running),
+            Room::Bounded(state) => Ok(state.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 
-    /// How many wait, and how many slots are free.
-    #[cfg(test)]
-    fn load(&self) -> (usize, usize) {
-        self.state.as_ref().map_or((0, usize::MAX), |state| {
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.waiting.len(), state.free)
-        })
+    /// Takes a slot (`None`), or a place in the queue.
+    fn enter(&self, account: &Account) -> Result<Option<Arc<Ticket>>, QueueError> {
+        let mut state = match self.lock() {
+            Ok(state) => state,
+            Err(running) => {
+                running.fetch_add(1, Ordering::Relaxed);
+                return Ok(None);
+            }
+        };
+        if state.free > 0 {
+            state.free -= 1;
+            return Ok(None);
+        }
+        let waiting = state.rounds.waiting();
+        let evicted = if waiting < self.length {
+            None
+        } else {
+            let evicted = state.rounds.evict(account).ok_or(QueueError::Full(waiting))?;
+            evicted.fate.store(REFUSED, Ordering::Release);
+            Some(evicted)
+        };
+        let ticket = Arc::new(Ticket::default());
+        state.rounds.push(account, Arc::clone(&ticket));
+        drop(state);
+        if let Some(evicted) = evicted {
+            evicted.waker.wake();
+        }
+        Ok(Some(ticket))
+    }
+
+    /// How many turns will be given before this one's and with it; 0 for whoever does not wait.
+    fn place(&self, ticket: &Arc<Ticket>) -> u32 {
+        let Ok(rounds) = self.lock().map(|state| state.rounds.clone()) else { return 0 };
+        u32::try_from(rounds.place(|other| Arc::ptr_eq(other, ticket))).unwrap_or(u32::MAX)
+    }
+
+    /// How many wait and run.
+    pub fn load(&self) -> Load {
+        match self.lock() {
+            Ok(state) => {
+                let running = state.slots.saturating_sub(state.free);
+                Load { waiting: state.rounds.waiting(), running, slots: Some(state.slots) }
+            }
+            Err(running) => Load { waiting: 0, running: running.load(Ordering::Relaxed), slots: None },
+        }
     }
 
     /// Gives a slot to the next in line, or back.
     fn leave(&self) {
-        let Some(state) = &self.state else { return };
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.waiting.pop_front() {
-            Some(next) => {
-                next.granted.store(true, Ordering::Release);
-                next.waker.wake();
+        let mut state = match self.lock() {
+            Ok(state) => state,
+            Err(running) => {
+                running.fetch_sub(1, Ordering::Relaxed);
+                return;
             }
-            None => state.free += 1,
-        }
+        };
+        let Some(next) = state.rounds.pop() else {
+            state.free += 1;
+            return;
+        };
+        next.fate.store(GRANTED, Ordering::Release);
+        drop(state);
+        next.waker.wake();
     }
 }
 
 /// A place in the queue. Dropped without being accepted, it is left, and a turn that came meanwhile goes to the next.
 struct Waiting<'a> {
     slots: &'a Arc<Slots>,
+    principal: &'a Principal,
     ticket: Arc<Ticket>,
 }
 
 impl Waiting<'_> {
     fn accept(self) -> Turn {
-        let turn = Turn { slots: Some(Arc::clone(self.slots)) };
-        self.ticket.granted.store(false, Ordering::Relaxed);
+        let turn = Turn { slots: Arc::clone(self.slots) };
+        self.ticket.fate.store(TAKEN, Ordering::Relaxed);
         turn
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let Some(state) = &self.slots.state else { return };
-        let granted = {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.waiting.retain(|other| !Arc::ptr_eq(other, &self.ticket));
-            self.ticket.granted.load(Ordering::Acquire)
-        };
-        if granted {
-            self.slots.leave();
+        if matches!(self.ticket.fate.load(Ordering::Acquire), TAKEN | REFUSED) {
+            return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::listen::clock::Sweeper;
-    use std::task::{Context, Waker};
-
-    fn slots(n: usize, length: usize) -> (Arc<Slots>, Arc<Clock>) {
-        let queue = config::Queue { length, wait: Some(Duration::from_mins(1)) };
-        (Slots::new(Some(n), queue), Sweeper::default().clock())
-    }
-
-    #[test]
-    fn first_come_first_served_and_leaving_passes_the_turn_on() {
-        let (slots, clock) = slots(1, 2);
-        let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(first)) = pin!(slots.wait(&clock, None)).poll(&mut cx) else { panic!("no turn") };
-        let mut second = Box::pin(slots.wait(&clock, None));
-        let mut third = Box::pin(slots.wait(&clock, None));
-        assert!(second.as_mut().poll(&mut cx).is_pending());
-        assert!(third.as_mut().poll(&mut cx).is_pending());
-        let Poll::Ready(Err(error)) = pin!(slots.wait(&clock, None)).poll(&mut cx) else {
-            panic!("no bound")
-        };
-        assert_eq!(error, QueueError::Full(2));
-        drop(first);
-        assert!(third.as_mut().poll(&mut cx).is_pending(), "the second is first");
-        drop(second);
-        let Poll::Ready(Ok(turn)) = third.as_mut().poll(&mut cx) else { panic!("the turn was lost") };
-        assert_eq!(slots.load(), (0, 0));
-        drop(turn);
-        assert_eq!(slots.load(), (0, 1));
-    }
-
-    #[test]
-    fn nobody_waits_where_the_length_is_zero_and_all_pass_without_a_bound() {
-        let (none, clock) = slots(1, 0);
-        let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(_turn)) = pin!(none.wait(&clock, None)).poll(&mut cx) else { panic!("no turn") };
-        assert!(matches!(pin!(none.wait(&clock, None)).poll(&mut cx), Poll::Ready(Err(QueueError::Full(0)))));
-        let queue = config::Queue { length: 0, wait: None };
-        let free = Slots::new(None, queue);
-        for _ in 0..100 {
-            assert!(matches!(pin!(free.wait(&clock, None)).poll(&mut cx), Poll::Ready(Ok(_))));
+        let Ok(mut state) = self.slots.lock() else { return };
+        let fate = self.ticket.fate.load(Ordering::Acquire);
+        if fate == WAITING {
+            state.rounds.remove(self.principal, |other| Arc::ptr_eq(other, &self.ticket));
+        }
+        drop(state);
+        if fate == GRANTED {
+            self.slots.leave();
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -55,6 +56,20 @@ pub struct Tokens {
     pub prompt: Option<u64>,
     /// `eval_count`.
     pub output: Option<u64>,
+    /// Nanoseconds that the model server worked on it.
+    pub worked: Option<u64>,
+}
+
+impl Tokens {
+    /// Of the prompt and the answer.
+    pub fn all(&self) -> u64 {
+        self.prompt.unwrap_or(0).saturating_add(self.output.unwrap_or(0))
+    }
+
+    /// Milliseconds that the model server worked on it.
+    pub fn gpu_ms(&self) -> u64 {
+        self.worked.unwrap_or(0) / 1_000_000
+    }
 }
 
 /// Everything about one request that may be written down.
@@ -88,6 +103,12 @@ pub struct Record {
     pub bytes_out: u64,
     /// From the final object.
     pub tokens: Tokens,
+    /// The answer was cut, and its tokens counted here.
+    pub estimated: bool,
+    /// Milliseconds in the queue.
+    pub queued: Option<u64>,
+    /// Until the first word.
+    first: Option<Duration>,
     ending: Option<Ending>,
     fault: Option<(Side, String)>,
 }
@@ -115,6 +136,9 @@ impl Record {
             dropped: None,
             bytes_out: 0,
             tokens: Tokens::default(),
+            estimated: false,
+            queued: None,
+            first: None,
             ending: None,
             fault: None,
         }
@@ -125,6 +149,13 @@ impl Record {
         self.upstream_path = Some(upstream_path);
         if self.log.info() {
             self.log.write(|json, out| line::proxying(self, json, out));
+        }
+    }
+
+    /// A word of the answer has come.
+    pub fn heard(&mut self) {
+        if self.first.is_none() {
+            self.first = Some(self.started.elapsed());
         }
     }
 

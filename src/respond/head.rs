@@ -2,7 +2,7 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-use crate::admit::{Permit, RateState, TokenState};
+use crate::admit::{RateState, TokenState};
 use crate::types::RequestId;
 
 /// Our request id.
@@ -44,11 +44,11 @@ pub fn media_type(headers: &mut HeaderMap, value: HeaderValue) {
 }
 
 /// The state of the caller's limits.
-pub fn limits(headers: &mut HeaderMap, permit: &Permit) {
-    if let Some(state) = permit.rate() {
+pub fn limits(headers: &mut HeaderMap, (requests, budget): (Option<RateState>, Option<TokenState>)) {
+    if let Some(state) = requests {
         rate(headers, state);
     }
-    if let Some(state) = permit.tokens() {
+    if let Some(state) = budget {
         tokens(headers, state);
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Permit) -> Response<
 
 /// With the headers of the caller's limits; the permit ends with the answer's last byte.
 fn rated(mut response: Response<ReplyBody>, permit: Permit) -> Response<ReplyBody> {
-    head::limits(response.headers_mut(), &permit);
+    head::limits(response.headers_mut(), (permit.rate(), permit.tokens()));
     if let ReplyBody::Whole { held, .. } = response.body_mut() {
         held.permit = Some(permit);
     }

@@ -21,10 +21,11 @@ use crate::endpoint::{self, Endpoint, Needs, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
 use crate::listen::clock::{self, Clock, NEVER};
-use crate::queue::{Phase, Progress};
+use crate::queue::{Account, Phase, Progress};
 use crate::record::{Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
+use crate::types::Scope;
 use crate::validate::intake;
 
 /// What a request asks, by its head: nothing has been waited for yet.
@@ -64,7 +65,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
     let keyed = caller.key().is_some();
-    let permit = gate.admit.admit(caller, visit.state.clock.now())?;
+    let permit = gate.admit.admit(caller, scope == Some(Scope::Inference), visit.state.clock.now())?;
     match endpoint {
         Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, permit)))),
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
@@ -125,13 +126,13 @@ fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
 async fn proxy(
     gate: &Gate,
     visit: &mut Visit,
-    permit: Permit,
+    mut permit: Permit,
     target: Target,
     progress: Option<Arc<Progress>>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
-    let dropped = head::dropped(call.dropped());
+    let (limits, dropped) = ((permit.rate(), permit.tokens()), head::dropped(call.dropped()));
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
         record.model = Some(model.clone());
@@ -146,12 +147,14 @@ async fn proxy(
     } else {
         heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat))
     };
-    let mut opening = opening(gate, target, &clock, progress.clone());
+    let account = Account { principal: permit.principal().clone(), weight: permit.limits().weight };
+    let mut opening = opening(gate, target, &clock, account, progress.clone());
     let waiting = clock::until(&clock, beat, opening.as_mut());
     let opened = unless_revoked(&permit, pin!(waiting)).await?.transpose()?;
     let mut response = match opened {
-        Some(Opened::Whole { bytes, tokens }) => {
-            note(visit, |record| record.tokens = tokens);
+        Some(Opened::Whole { bytes, tokens, queued }) => {
+            permit.settle(tokens.all(), tokens.gpu_ms());
+            note(visit, |record| (record.tokens, record.queued) = (tokens, Some(queued)));
             let mut response = visit.whole(bytes, Some(permit));
             head::media_type(response.headers_mut(), head::JSON);
             response
@@ -163,9 +166,7 @@ async fn proxy(
             let held = visit.held(Some(permit));
             let stream = Stream::new(Arc::clone(&gate.forward), clock, shape, model, record, held);
             let mut response = visit.answer(match opened {
-                Some(Opened::Stream { body, turn, total_by }) => {
-                    ReplyBody::Relay(Box::new(Relay::new(stream, body, turn, total_by)))
-                }
+                Some(Opened::Stream(source)) => ReplyBody::Relay(Box::new(Relay::new(stream, source))),
                 _ if progress.is_some() => ReplyBody::Late(Box::new(Late::new(stream, opening, progress))),
                 _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening, None))),
             });
@@ -173,6 +174,7 @@ async fn proxy(
             response
         }
     };
+    head::limits(response.headers_mut(), limits);
     if let Some(value) = dropped.and_then(|names| names.parse().ok()) {
         response.headers_mut().insert(head::DROPPED, value);
     }
@@ -192,16 +194,24 @@ async fn unless_revoked<T>(
 }
 
 /// From the queue to the head of the upstream's answer.
-fn opening(gate: &Gate, target: Target, clock: &Arc<Clock>, progress: Option<Arc<Progress>>) -> Opening {
+fn opening(
+    gate: &Gate,
+    target: Target,
+    clock: &Arc<Clock>,
+    account: Account,
+    progress: Option<Arc<Progress>>,
+) -> Opening {
     let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
     let (pool, clock) = (Arc::clone(&gate.pool), Arc::clone(clock));
     Box::pin(async move {
-        let turn = slots.turn(&clock, &target, progress.as_deref()).await?;
+        let begun = clock.now();
+        let turn = slots.turn(&clock, &target, &account, progress.as_deref()).await?;
+        let queued = clock.now().saturating_sub(begun);
         if let Some(progress) = progress {
             let loaded = Box::pin(pool.is_loaded(&clock, target.call().model())).await;
             progress.set(if loaded { Phase::Prompt } else { Phase::Loading });
         }
-        forward::open(&rules, &target, turn, &clock).await
+        forward::open(&rules, &target, (turn, queued), &clock).await
     })
 }
 

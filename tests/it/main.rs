@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bodies;
+mod budgets;
 mod cancel;
 mod client;
 mod command;

@@ -33,7 +33,9 @@ pub fn judge_text(object: &[u8]) -> Line {
         Some(error) if !matches!(error, b"null" | b"\"\"") => Line::Error(
             serde_json::from_slice(error).unwrap_or_else(|_| String::from_utf8_lossy(error).into_owned()),
         ),
-        _ if found.done => Line::Done(Tokens { prompt: found.prompt, output: found.output }),
+        _ if found.done => {
+            Line::Done(Tokens { prompt: found.prompt, output: found.output, worked: found.worked })
+        },
         _ => Line::Part,
     }
 }
@@ -193,7 +195,7 @@ mod tests {
             judge(br#"{"message":{"tool_calls":[{"function":{"arguments":{"error":"x"}}}]},"done":false}"#),
             Line::Part
         );
-        let tokens = Tokens { prompt: Some(3), output: Some(0) };
+        let tokens = Tokens { prompt: Some(3), output: Some(0), worked: None };
         assert_eq!(judge(br#"{"done":true,"prompt_eval_count":3,"eval_count":0}"#), Line::Done(tokens));
         assert_eq!(judge(b"{\"error\":\"x\"}\r"), Line::Error("x".into()));
         assert_eq!(judge(b"{\"model\":"), Line::Broken);

@@ -1,4 +1,4 @@
-//! One pass over a line of an answer: is it one whole JSON object, and what do four of its own fields say?
+//! One pass over a line of an answer: is it one whole JSON object, and what do six of its own fields say?
 //!
 //! Every line of every stream goes through here, so it keeps nothing and copies nothing. Nested objects are skipped, so that a
 //! tool call's arguments may hold the same words.
@@ -16,6 +16,8 @@ pub(super) struct Glance<'l> {
     pub(super) prompt: Option<u64>,
     /// `eval_count`.
     pub(super) output: Option<u64>,
+    /// `prompt_eval_duration` and `eval_duration` together, in nanoseconds.
+    pub(super) worked: Option<u64>,
 }
 
 /// Deeper than any answer: bounds the recursion.
@@ -36,6 +38,9 @@ pub(super) fn glance(line: &[u8]) -> Option<Glance<'_>> {
         Some(key) if key.eq_ignore_ascii_case(b"error") => odd = true,
         Some(b"prompt_eval_count") => found.prompt = number(value),
         Some(b"eval_count") => found.output = number(value),
+        Some(b"prompt_eval_duration" | b"eval_duration") => {
+            found.worked = number(value).map(|nanos| found.worked.unwrap_or(0).saturating_add(nanos));
+        }
         Some(_) => {}
         // It could hide one of ours; Ollama writes no such keys.
         None => odd = true,

@@ -1,0 +1,263 @@
+//! Rounds: whose turn is next.
+//!
+//! Takes waiting requests, each with its [`Account`]; promises turns by principal, in rounds: deficit round robin with a list
+//! of new principals before the old ones (RFC 8290, sections 4.1 and 4.2). A turn costs 1 and a round gives each principal its
+//! weight, so that turns are in proportion to weights. Refuses nothing by itself, but finds whom to send away.
+//!
+//! Two things differ from packets, because a turn may last minutes. Principals take a round's turns one by one, not in one go,
+//! and the new list gives one turn: else a weight of 100 would let a hundred turns pass before somebody with little to ask.
+//! And who has nothing waiting is remembered until its round is over, with the turns it has left: so coming and going gains
+//! no turn, and a second question within the round does not wait for the next.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::mem;
+
+use super::Account;
+use crate::types::Principal;
+
+/// So many turns in a row may go to new principals while an old one waits: a flood of addresses does not starve the rest.
+const NEW_IN_A_ROW: u32 = 16;
+
+/// What one principal has waiting.
+#[derive(Debug, Clone)]
+struct Lane<T> {
+    principal: Principal,
+    weight: usize,
+    /// Turns left in this round.
+    credit: usize,
+    requests: VecDeque<T>,
+}
+
+impl<T> Lane<T> {
+    /// By what waits relative to the weight.
+    fn compare(&self, other: &Self) -> Ordering {
+        (self.requests.len() * other.weight).cmp(&(other.requests.len() * self.weight))
+    }
+}
+
+/// All who wait, oldest first within a principal.
+#[derive(Debug, Clone)]
+pub(super) struct Rounds<T> {
+    /// Came when it had nothing waiting; nobody in it is empty.
+    new: VecDeque<Lane<T>>,
+    /// Has turns left in this round.
+    now: VecDeque<Lane<T>>,
+    /// Has used its round up.
+    next: VecDeque<Lane<T>>,
+    waiting: usize,
+    row: u32,
+    length: usize,
+}
+
+impl<T> Rounds<T> {
+    /// For so many requests; the caller keeps to it.
+    pub(super) fn new(length: usize) -> Self {
+        let (new, now, next) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { new, now, next, waiting: 0, row: 0, length }
+    }
+
+    /// How many requests wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane<T>> {
+        self.new.iter_mut().chain(&mut self.now).chain(&mut self.next)
+    }
+
+    fn lane(&mut self, principal: &Principal) -> Option<&mut Lane<T>> {
+        self.lanes().find(|lane| lane.principal == *principal)
+    }
+
+    /// One more waits.
+    pub(super) fn push(&mut self, account: &Account, request: T) {
+        self.waiting += 1;
+        let weight = account.weight();
+        if let Some(lane) = self.lane(&account.principal) {
+            lane.weight = weight;
+            lane.credit = lane.credit.min(weight);
+            lane.requests.push_back(request);
+            return;
+        }
+        // Most who are remembered have nothing waiting: a bound in memory is worth more than their one turn too early.
+        if self.new.len() + self.now.len() + self.next.len() >= self.length.saturating_mul(2) {
+            self.now.retain(|lane| !lane.requests.is_empty());
+            self.next.retain(|lane| !lane.requests.is_empty());
+        }
+        let requests = VecDeque::from([request]);
+        self.new.push_back(Lane { principal: account.principal.clone(), weight, credit: weight, requests });
+    }
+
+    /// Takes whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        if self.waiting == 0 {
+            // A slot stays free: whatever was taken before, nobody went short.
+            *self = Self::new(self.length);
+            return None;
+        }
+        if self.row >= NEW_IN_A_ROW || self.new.is_empty() {
+            self.row = 0;
+            if let Some(request) = self.pop_old() {
+                return Some(request);
+            }
+        }
+        let lane = self.new.pop_front()?;
+        self.row += 1;
+        self.serve(lane)
+    }
+
+    fn pop_old(&mut self) -> Option<T> {
+        for _this_and_next in 0..2 {
+            for _ in 0..self.now.len() {
+                let lane = self.now.pop_front()?;
+                if !lane.requests.is_empty() {
+                    return self.serve(lane);
+                }
+                // Without a turn in this round, it is forgotten: the round it had is over.
+                if lane.credit < lane.weight {
+                    self.now.push_back(lane);
+                }
+            }
+            self.now = mem::take(&mut self.next);
+        }
+        None
+    }
+
+    /// Gives it one turn, and a place among the old, be it empty or not.
+    fn serve(&mut self, mut lane: Lane<T>) -> Option<T> {
+        let request = lane.requests.pop_front()?;
+        self.waiting -= 1;
+        lane.credit = lane.credit.saturating_sub(1);
+        if lane.credit == 0 {
+            lane.credit = lane.weight;
+            self.next.push_back(lane);
+        } else {
+            self.now.push_back(lane);
+        }
+        Some(request)
+    }
+
+    /// Takes out the request that it is.
+    pub(super) fn remove(&mut self, principal: &Principal, is: impl FnMut(&T) -> bool) {
+        let Some(lane) = self.lane(principal) else { return };
+        let at = lane.requests.iter().position(is);
+        if at.and_then(|at| lane.requests.remove(at)).is_some() {
+            self.waiting -= 1;
+            // Who was new has had no turn, so there is nothing to remember.
+            self.new.retain(|lane| !lane.requests.is_empty());
+        }
+    }
+
+    /// Makes room for one of this account: takes out the newest of the principal that has most waiting for its weight.
+    /// `None` where that would make nothing fairer: the only one that a principal has waiting stays in any case, and who
+    /// has none waiting gets room from whoever has several.
+    pub(super) fn evict(&mut self, account: &Account) -> Option<T> {
+        let (own, weight) = (self.lane(&account.principal).map_or(0, |l| l.requests.len()), account.weight());
+        let largest = self.lanes().filter(|lane| lane.requests.len() > 1).max_by(|a, b| a.compare(b))?;
+        if own > 0 && (own + 1) * largest.weight >= largest.requests.len() * weight {
+            return None;
+        }
+        let newest = largest.requests.pop_back()?;
+        self.waiting -= 1;
+        Some(newest)
+    }
+}
+
+impl<T: Clone> Rounds<T> {
+    /// How many turns are given until the one that it is has its own, if nobody came or went; 0: it does not wait.
+    pub(super) fn place(mut self, mut is: impl FnMut(&T) -> bool) -> usize {
+        let turns = std::iter::from_fn(|| self.pop());
+        turns.enumerate().find(|(_, request)| is(request)).map_or(0, |(turns, _)| turns + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::simulation::account;
+
+    fn order(rounds: &mut Rounds<&'static str>) -> String {
+        std::iter::from_fn(|| rounds.pop()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn principals_take_turns_by_weight_and_new_ones_come_first() {
+        let (a, b, c) = (account("a", 1), account("b", 2), account("c", 1));
+        let mut rounds = Rounds::new(100);
+        for request in ["a1", "a2", "a3"] {
+            rounds.push(&a, request);
+        }
+        for request in ["b1", "b2", "b3", "b4"] {
+            rounds.push(&b, request);
+        }
+        assert_eq!(rounds.pop(), Some("a1"));
+        rounds.push(&c, "c1");
+        assert_eq!(rounds.clone().place(|request| *request == "c1"), 2, "behind b, who is new as well");
+        assert_eq!(rounds.clone().place(|request| *request == "a3"), 7);
+        assert_eq!(rounds.clone().place(|request| *request == "a1"), 0);
+        assert_eq!(order(&mut rounds), "b1 c1 b2 a2 b3 b4 a3");
+        assert_eq!(rounds.new.len() + rounds.now.len() + rounds.next.len(), 0, "nobody is remembered");
+    }
+
+    #[test]
+    fn coming_and_going_gains_nothing() {
+        // `goes` has one waiting at most, and sends the next when it has let some turns pass; `stays` has always many.
+        for (weights, share) in [((1, 1), 500), ((1, 9), 100), ((2, 8), 200), ((3, 1), 750)] {
+            for pause in 0..12 {
+                let (goes, stays) = (account("goes", weights.0), account("stays", weights.1));
+                let (mut rounds, mut turns, mut passed) = (Rounds::new(2_000), 0, pause);
+                rounds.push(&stays, "stays");
+                for _ in 0..1_000 {
+                    rounds.push(&stays, "stays");
+                    if passed == pause {
+                        rounds.push(&goes, "goes");
+                    }
+                    passed += 1;
+                    if rounds.pop() == Some("goes") {
+                        (turns, passed) = (turns + 1, 0);
+                    }
+                }
+                assert!(turns <= share + weights.0, "{turns} turns of 1000 at {weights:?} and {pause}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_of_new_principals_starves_nobody_and_is_not_remembered() {
+        let (mut rounds, mut row, mut most) = (Rounds::new(20), 0, 0);
+        let old = account("old", 100);
+        (0..10).for_each(|_| rounds.push(&old, "old"));
+        for n in 0..2_000 {
+            rounds.push(&account(&format!("new {n}"), 1), "new");
+            row += 1;
+            if rounds.pop() == Some("old") {
+                row = 0;
+                rounds.push(&old, "old");
+                assert_eq!(rounds.pop(), Some("new"));
+            }
+            assert!(row <= 16, "{row} turns in a row");
+            most = most.max(rounds.new.len() + rounds.now.len() + rounds.next.len());
+        }
+        assert_eq!(most, 40);
+        while rounds.pop().is_some() {}
+        assert_eq!(rounds.new.len() + rounds.now.len() + rounds.next.len(), 0);
+    }
+
+    #[test]
+    fn room_is_made_by_the_largest_for_its_weight() {
+        let (a, b, c) = (account("a", 4), account("b", 1), account("c", 1));
+        let mut rounds = Rounds::new(8);
+        for request in ["a1", "a2", "a3", "a4", "a5"] {
+            rounds.push(&a, request);
+        }
+        for request in ["b1", "b2", "b3"] {
+            rounds.push(&b, request);
+        }
+        assert_eq!(rounds.evict(&b), None, "it is the largest itself");
+        assert_eq!(rounds.evict(&a), Some("b3"));
+        assert_eq!(rounds.evict(&c), Some("b2"), "two for a weight of one are more than five for four");
+        assert_eq!(rounds.evict(&b), None, "with two it would be the largest");
+        assert_eq!(rounds.evict(&c), Some("a5"), "the only one of b stays");
+    }
+}

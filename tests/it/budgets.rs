@@ -1,0 +1,144 @@
+//! Budgets of tokens: reserved before, settled after, exact about when to come back.
+
+use mock_ollama::{On, Script};
+use serde_json::Value;
+
+use crate::client::Answer;
+use crate::harness::{Gateway, KEY, PATIENCE, post};
+use crate::keys::{json, text};
+
+const ASK: &str = r#"{"model":"alpha","prompt":"hi","stream":false"#;
+
+fn key(gate: &Gateway, args: &[&str]) -> String {
+    text(&json(&gate.folder, &[&["key", "create", "--json", "--name", "k"][..], args].concat()), "key")
+}
+
+async fn known(gate: &Gateway, key: &str) {
+    let begun = std::time::Instant::now();
+    while used(gate, key).await.is_none() {
+        assert!(begun.elapsed().as_secs() < 2, "the key is not known");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// Tokens of today.
+async fn used(gate: &Gateway, key: &str) -> Option<u64> {
+    let get = format!("GET /usage HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n");
+    let answer: Value = serde_json::from_str(&gate.send(&get, b"").await.text()).ok()?;
+    answer["used"]["tokens_today"].as_u64()
+}
+
+async fn ask(gate: &Gateway, key: &str, more: &str) -> Answer {
+    gate.send(&post("/api/generate").replace(KEY, key), format!("{ASK}{more}}}").as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_is_counted_from_the_final_object() {
+    let gate = Gateway::start().await;
+    let key = key(&gate, &["--tokens-per-day", "100"]);
+    known(&gate, &key).await;
+    let first = ask(&gate, &key, r#","options":{"num_predict":20}"#).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.header("x-ratelimit-limit-tokens"), Some("100"));
+    let body: Value = serde_json::from_str(&first.text()).unwrap();
+    let took = body["prompt_eval_count"].as_u64().unwrap() + body["eval_count"].as_u64().unwrap();
+    assert_eq!(used(&gate, &key).await, Some(took));
+    let mut last = first.status;
+    let mut sum = took;
+    while last == 200 {
+        let answer = ask(&gate, &key, r#","options":{"num_predict":20}"#).await;
+        last = answer.status;
+        if last == 200 {
+            sum += took;
+        } else {
+            assert_eq!(last, 429, "{}", answer.text());
+            assert!(answer.text().contains("more than 100 tokens per day; see Retry-After"), "{}", answer.text());
+            let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=86_400).contains(&seconds));
+        }
+    }
+    assert!(sum <= 100, "{sum} tokens went through");
+    assert_eq!(used(&gate, &key).await, Some(sum));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_side_by_side_cannot_pass_the_same_check_together() {
+    let gate = Gateway::start().await;
+    let key = key(&gate, &["--tokens-per-minute", "300"]);
+    known(&gate, &key).await;
+    gate.mock.script(On::Any, Script { hold_after: Some(1), tokens: Some(100), ..Script::default() });
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..8 {
+        let mut conn = gate.connect().await;
+        let body = r#"{"model":"alpha","prompt":"hi","options":{"num_predict":80}}"#;
+        conn.request(&post("/api/generate").replace(KEY, &key), body.as_bytes()).await;
+        let head = conn.head().await;
+        if head.status == 429 {
+            refused += 1;
+            assert_eq!(head.header("x-ratelimit-limit-tokens"), Some("300"));
+        } else {
+            held.push(conn);
+        }
+    }
+    assert_eq!((held.len(), refused), (3, 5), "80 tokens and a prompt each, of 300");
+    gate.mock.clear();
+    for conn in held {
+        conn.leave();
+    }
+    gate.mock.reset();
+    let begun = std::time::Instant::now();
+    while ask(&gate, &key, r#","options":{"num_predict":20}"#).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "what was not used does not come back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_under_a_budget_gets_an_end_and_a_cut_one_counts_what_came() {
+    let gate = Gateway::start().await;
+    let key = key(&gate, &["--tokens-per-minute", "1000", "--max-output-tokens", "300"]);
+    known(&gate, &key).await;
+    assert_eq!(ask(&gate, &key, "").await.status, 200);
+    let sent: Value = serde_json::from_slice(&gate.mock.seen().last().unwrap().body).unwrap();
+    assert_eq!(sent["options"]["num_predict"], 300);
+    let too_long = ask(&gate, &key, r#","options":{"num_predict":301}"#).await;
+    assert_eq!(too_long.status, 400);
+    assert!(too_long.text().contains("options.num_predict"), "{}", too_long.text());
+    let before = used(&gate, &key).await.unwrap();
+    gate.mock.clear();
+    gate.mock.script(On::Any, Script { hold_after: Some(5), ..Script::default() });
+    let mut conn = gate.connect().await;
+    conn.request(&post("/api/generate").replace(KEY, &key), br#"{"model":"alpha","prompt":"hi"}"#).await;
+    gate.mock.wait_tokens(5, PATIENCE).await.unwrap();
+    let head = conn.head().await;
+    assert_eq!(head.status, 200);
+    let mut lines = 0;
+    while lines < 5 {
+        lines += conn.chunk().await.unwrap().iter().filter(|&&byte| byte == b'\n').count();
+    }
+    conn.leave();
+    gate.mock.wait_disconnect(PATIENCE).await.unwrap();
+    let after = used(&gate, &key).await.unwrap();
+    assert!((before + 5..before + 80).contains(&after), "{before} {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keys_own_limits_win_over_the_configurations() {
+    let settings = [("PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE", "2"), ("PORTCULLIS_LIMITS_MAX_CONTEXT", "4096")];
+    let gate = Gateway::with(&settings).await;
+    let free = key(&gate, &["--requests-per-minute", "0", "--max-context", "8192"]);
+    let tight = key(&gate, &["--requests-per-minute", "1"]);
+    let begun = std::time::Instant::now();
+    while ask(&gate, &free, "").await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(ask(&gate, &free, r#","options":{"num_ctx":8192}"#).await.status, 200);
+    }
+    assert_eq!(ask(&gate, &tight, "").await.status, 200);
+    let refused = ask(&gate, &tight, "").await;
+    assert_eq!((refused.status, refused.header("x-ratelimit-limit-requests")), (429, Some("1")));
+    let own = ask(&gate, KEY, r#","options":{"num_ctx":8192}"#).await;
+    assert_eq!(own.status, 400, "the configuration's bound holds for the others");
+}
