@@ -3,16 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
 
-use crate::config::{Config, Keys};
+use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Settings};
-use crate::record::{AccessLog, stamp};
-use crate::serve::Gate;
-use crate::store::{Store, StoreError, wall};
+use crate::record::writer::{Setup, SetupError, Writer};
+use crate::record::{AccessLog, Desk, Ledger, stamp};
+use crate::serve::{Gate, Ops};
+use crate::store::audit::Anchor;
+use crate::store::{self, Store, StoreError, wall};
 use crate::types::ModelName;
 use crate::validate::Rules;
 
@@ -25,6 +29,9 @@ pub enum BuildError {
     /// Keys and audit.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit's writer.
+    #[error(transparent)]
+    Audit(#[from] SetupError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {}", describe(.error))]
     Bind {
@@ -60,12 +67,16 @@ pub struct App {
     settings: Settings,
     gate: Arc<Gate>,
     log: Arc<AccessLog>,
+    writer: Writer,
+    ops: Option<(TcpListener, Ops)>,
     ring: Option<Arc<Ring>>,
     bell: Bell,
     /// The key to show, where one is generated.
     pub generated: Option<Generated>,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where operators are listened to.
+    pub ops_address: Option<SocketAddr>,
     /// The default model.
     pub default_model: ModelName,
 }
@@ -74,8 +85,15 @@ impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
-        let mut store = Store::open(&config.data_dir)?;
-        store.check()?;
+        let mut store = open_store(config)?;
+        let ledger = Ledger::new(config.audit.mode);
+        let setup = Setup {
+            folder: config.data_dir.clone(),
+            store: Store::open(&config.data_dir)?,
+            keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
+        };
+        let writer = Writer::open(Arc::clone(&ledger), setup)?;
+        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
         let generated = match config.keys {
             Keys::Generated => {
                 generated_key(&config.data_dir, &mut store)?.map(|(key, new)| Generated { key, new })
@@ -102,8 +120,25 @@ impl App {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
         };
-        let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, Arc::clone(&log)));
-        Ok(Self { listener, settings, gate, log, ring, bell, generated, address, default_model })
+        let ops = bind_ops(&config.ops)?;
+        let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, desk));
+        let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
+        let ops = ops
+            .map(|listener| (listener, Ops::new(Arc::clone(&gate), ring.clone(), config.data_dir.clone())));
+        Ok(Self {
+            listener,
+            settings,
+            gate,
+            log,
+            writer,
+            ops,
+            ring,
+            bell,
+            generated,
+            address,
+            ops_address,
+            default_model,
+        })
     }
 
     /// Does the upstream have the default model? `None`: it does not answer yet.
@@ -117,19 +152,70 @@ impl App {
         }
     }
 
-    /// Runs until `stop`, then drains; `hurry` cuts the drain short. The access log is written to its end.
+    /// Runs until `stop`, then drains; `hurry` cuts the drain short. Access log and audit are written to their ends.
     pub async fn run(self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        let log = Arc::clone(&self.log);
-        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || log.run());
+        let (log, ledger) = (Arc::clone(&self.log), Arc::clone(&self.gate.desk.ledger));
+        let lines = std::thread::Builder::new().name("access-log".into()).spawn(move || log.run());
+        let rows = self.writer.run();
         let keys = self.ring.as_ref().map(|ring| (ring, ring.watch()));
+        let done = Arc::new(Notify::new());
+        let ops = self.ops.map(|(listener, ops)| tokio::spawn(serve_ops(listener, ops, Arc::clone(&done))));
         listen::serve(self.listener, self.settings, self.gate, self.bell, stop, hurry).await;
+        done.notify_one();
+        if let Some(ops) = ops {
+            let _ended = ops.await;
+        }
         if let Some((ring, Ok(watch))) = keys {
             ring.stop(&watch);
         }
+        // A thread that panicked has nothing left to write.
+        let end = |thread: std::io::Result<JoinHandle<()>>| {
+            tokio::task::spawn_blocking(move || thread.map(JoinHandle::join))
+        };
+        ledger.stop();
+        let _ended = end(rows).await;
         self.log.stop();
-        if let Ok(writer) = writer {
-            // A writer that panicked has nothing left to write.
-            let _ended = tokio::task::spawn_blocking(move || writer.join()).await;
+        let _ended = end(lines).await;
+    }
+}
+
+/// The store, looked at for damage. A damaged one is never written to: it is a failure, or set aside where the operator says so.
+fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let open = || {
+        let store = Store::open(&config.data_dir)?;
+        store.check().map(|()| store)
+    };
+    match open() {
+        Err(StoreError::Damaged(what)) if config.quarantine => {
+            let now = wall();
+            let aside = store::quarantine(&config.data_dir, now).and_then(|aside| {
+                Anchor::set_aside(&config.data_dir, now)?;
+                Ok(aside)
+            });
+            let aside = aside.map_err(|error| StoreError::Other(error.to_string()))?;
+            tracing::warn!(what, file = ?aside.file_name(), "a damaged store was set aside: a new one begins");
+            open()
+        }
+        other => other,
+    }
+}
+
+/// Operators are few; their listener ends at once with the public one.
+async fn serve_ops(listener: TcpListener, ops: Ops, done: Arc<Notify>) {
+    let settings = Settings { max_connections: 64, max_per_address: None };
+    let stop = async move { done.notified().await };
+    listen::serve(listener, settings, Arc::new(ops), Bell::default(), stop, std::future::ready(())).await;
+}
+
+/// Where nobody chose the port and it is taken, the gateway goes without.
+fn bind_ops(ops: &config::Ops) -> Result<Option<TcpListener>, BuildError> {
+    let Some(address) = ops.address else { return Ok(None) };
+    match bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if ops.by_hand => Err(BuildError::Bind { address, error }),
+        Err(error) => {
+            tracing::warn!(%address, error = %error.kind(), "no metrics and no admin API: their address is taken; set ops.port");
+            Ok(None)
         }
     }
 }

@@ -87,9 +87,40 @@ impl Endpoint {
         }
     }
 
+    /// The route's name in records and metrics: a constant, whatever was sent.
+    pub const fn route(self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Page => "/chat (page)",
+            Self::Asset => "/static",
+            Self::Health => "/healthz",
+            Self::Ready => "/readyz",
+            Self::Models => "/models",
+            Self::Usage => "/usage",
+            Self::Proxied(proxied) => proxied.route(),
+            Self::Managed => "/api (management)",
+        }
+    }
+
     /// Asked for by the dozen, and of no interest to whoever reads the log.
     pub const fn is_minor(self) -> bool {
         matches!(self, Self::Asset | Self::Health | Self::Ready)
+    }
+}
+
+impl Proxied {
+    const fn route(self) -> &'static str {
+        match self {
+            Self::Chat => "/api/chat",
+            Self::Generate => "/api/generate",
+            Self::ChatApi => "/chat_api",
+            Self::Embed => "/api/embed",
+            Self::Embeddings => "/api/embeddings",
+            Self::Tags => "/api/tags",
+            Self::Ps => "/api/ps",
+            Self::Version => "/api/version",
+            Self::Show => "/api/show",
+        }
     }
 }
 

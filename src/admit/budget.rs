@@ -151,8 +151,9 @@ impl Budget {
     /// Tokens that would fit now.
     pub(super) fn left(&mut self, limits: &Effective, at: Moment) -> u64 {
         self.turn_to(at);
-        let minute =
-            limits.tokens_per_minute.map_or(u64::MAX, |limit| MINUTE.saturating_sub(self.owed(at)) / step(limit));
+        let minute = limits
+            .tokens_per_minute
+            .map_or(u64::MAX, |limit| MINUTE.saturating_sub(self.owed(at)) / step(limit));
         minute.min(self.day.left(limits.tokens_per_day)).min(self.month.left(limits.tokens_per_month))
     }
 
@@ -194,7 +195,11 @@ impl Budget {
             let reset = self.owed(at).div_ceil(1_000_000_000);
             return Some(TokenState { limit, remaining: remaining.min(limit), reset });
         }
-        let window = |window: &Window, limit: u64, reset| TokenState { limit, remaining: window.left(Some(limit)), reset };
+        let window = |window: &Window, limit: u64, reset| TokenState {
+            limit,
+            remaining: window.left(Some(limit)),
+            reset,
+        };
         let day = limits.tokens_per_day.map(|limit| window(&self.day, limit, at.day().1));
         day.or_else(|| limits.tokens_per_month.map(|limit| window(&self.month, limit, at.month().1)))
     }

@@ -232,7 +232,8 @@ impl Admit {
             || limits.budgets();
         let meter = metered.then(|| self.meter(&principal, now));
         let running = meter.as_ref().map_or(0, |meter| meter.running.fetch_add(1, Ordering::Relaxed));
-        let mut permit = Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0, prompt: 0 };
+        let mut permit =
+            Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0, prompt: 0 };
         let Some(meter) = permit.meter.as_deref() else { return Ok(permit) };
         // First what costs no allowance: a refused request should not use up the minute.
         if let Some(limit) = limits.concurrent.filter(|&limit| running >= limit) {
@@ -311,8 +312,10 @@ mod tests {
     #[test]
     fn a_permit_counts_while_it_lives() {
         let stage = stage(None, Some(2));
-        let (a, _b) =
-            (stage.admit(caller("1.1.1.1"), true, 5).unwrap(), stage.admit(caller("1.1.1.1"), true, 5).unwrap());
+        let (a, _b) = (
+            stage.admit(caller("1.1.1.1"), true, 5).unwrap(),
+            stage.admit(caller("1.1.1.1"), true, 5).unwrap(),
+        );
         assert_eq!(stage.admit(caller("1.1.1.1"), true, 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
         assert!(stage.admit(caller("1.1.1.2"), true, 5).is_ok(), "another address has its own count");
         drop(a);
@@ -322,7 +325,8 @@ mod tests {
     #[test]
     fn a_minute_at_once_then_one_by_one() {
         let stage = stage(Some(60), None);
-        let ask = |now| stage.admit(caller("1.1.1.1"), true, now).map(|permit| permit.rate.unwrap().remaining);
+        let ask =
+            |now| stage.admit(caller("1.1.1.1"), true, now).map(|permit| permit.rate.unwrap().remaining);
         for left in (0..60).rev() {
             assert_eq!(ask(5), Ok(left));
         }

@@ -15,6 +15,9 @@ pub(super) fn print(app: &App, config: &Config) {
     say(format_args!("  API    {base}"));
     say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
     say(format_args!("  model  {} (when a request names none)", app.default_model));
+    if let Some(ops) = app.ops_address {
+        say(format_args!("  ops    http://{}/metrics", reachable(ops)));
+    }
     let auth = match (&config.keys, &app.generated) {
         (Keys::Public, _) => String::new(),
         (_, Some(generated)) => format!(" -H 'Authorization: Bearer {}'", generated.key.reveal()),
@@ -54,6 +57,7 @@ fn key_line(keys: &Keys, generated: Option<&Generated>) -> String {
             let how = if *new { "generated just now" } else { "generated at the first start" };
             format!("{}   ({how}; kept in the data folder)", key.reveal())
         }
+        (Keys::Generated, None) => "those of the store: portcullis key list".into(),
         (Keys::Given(list), None) if on_terminal() => list.join("  "),
         (Keys::Given(list), None) if list.len() > 1 => format!("any of your {} keys", list.len()),
         _ => "yours, from the configuration".into(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{FAILED, Flags, WRONG, complain, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, say, table, wrong};
 use crate::config::env::Env;
 use crate::config::{self, Config};
 use crate::identify::ApiKey;
@@ -14,7 +14,7 @@ use crate::identify::issue::{self, IssueError, Wish};
 use crate::identify::keyfile;
 use crate::record::stamp;
 use crate::store::keys::KeyRow;
-use crate::store::{Store, StoreError, wall};
+use crate::store::{Store, wall};
 use crate::types::KeyLimits;
 
 #[derive(Subcommand, Debug)]
@@ -112,24 +112,12 @@ pub(super) struct RotateArgs {
     overlap: String,
 }
 
-/// What went wrong, and with which exit code.
-enum Trouble {
-    Usage(String),
-    Failed(String),
-}
-
 impl From<IssueError> for Trouble {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::Field { .. } => Self::Usage(error.to_string()),
             IssueError::Store(_) | IssueError::Key(_) => Self::Failed(error.to_string()),
         }
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
     }
 }
 
@@ -151,17 +139,7 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
         KeyCommand::Rotate(args) => rotate(&mut store, args, &config),
         KeyCommand::Revoke(args) => revoke(&mut store, args, &config),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Trouble::Usage(text)) => {
-            complain(format_args!("portcullis: {text}"));
-            ExitCode::from(WRONG)
-        }
-        Err(Trouble::Failed(text)) => {
-            complain(format_args!("portcullis: {text}"));
-            ExitCode::from(FAILED)
-        }
-    }
+    ended(done)
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {
@@ -224,7 +202,9 @@ fn revoke(store: &mut Store, args: &IdArgs, config: &Config) -> Result<(), Troub
 }
 
 fn found(store: &Store, id: &str) -> Result<KeyRow, Trouble> {
-    store.key(id)?.ok_or_else(|| Trouble::Failed(format!("there is no key {id}; `portcullis key list` shows all")))
+    store
+        .key(id)?
+        .ok_or_else(|| Trouble::Failed(format!("there is no key {id}; `portcullis key list` shows all")))
 }
 
 /// The secret: here, and never again.

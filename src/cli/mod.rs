@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.
 
+mod audit;
 mod banner;
 mod check;
 mod key;
@@ -7,6 +8,7 @@ mod pull;
 mod serve;
 mod table;
 mod up;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +16,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::env::Env;
-use crate::config::{Config, Faults, Origin, Raw};
+use crate::config::{self, Config, Faults, Origin, Raw};
+use crate::record::stamp;
+use crate::store::{StoreError, wall};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -56,6 +60,14 @@ enum Command {
     /// Make, list and end API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// What was used, by key, model and day
+    #[command(
+        after_help = "Examples:\n  portcullis usage\n  portcullis usage --since 7d --json\n  portcullis usage --key Ab12Cd34 --since 2026-01-01"
+    )]
+    Usage(usage::UsageArgs),
+    /// Read and verify the record of requests
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -92,6 +104,9 @@ struct Flags {
     /// Serve without a key although others can reach it
     #[arg(long, global = true)]
     i_know_this_is_public: bool,
+    /// Set a damaged store aside, and begin a new one: keys and the record of requests are in the old file
+    #[arg(long, global = true)]
+    quarantine: bool,
     /// Any key of the configuration, such as limits.body=1MiB
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -99,10 +114,11 @@ struct Flags {
 
 impl Flags {
     fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
-        Config::load(self.config.as_deref(), env, |raw, faults| {
+        let config = Config::load(self.config.as_deref(), env, |raw, faults| {
             self.read_into(raw, faults);
             more(raw);
-        })
+        })?;
+        Ok(Config { quarantine: self.quarantine, ..config })
     }
 
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {
@@ -144,6 +160,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Some(Command::Check(args)) => check::run(&cli.flags, args, &env),
         Some(Command::Key(command)) => key::run(&cli.flags, &command, &env),
+        Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
+        Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),
     }
@@ -158,6 +176,45 @@ fn say(line: impl std::fmt::Display) {
 fn complain(line: impl std::fmt::Display) {
     use std::io::Write;
     let _gone = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What went wrong with a command, and with which exit code.
+enum Trouble {
+    /// What was written.
+    Usage(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Ends a command.
+fn ended(done: Result<(), Trouble>) -> ExitCode {
+    let (text, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Trouble::Usage(text)) => (text, WRONG),
+        Err(Trouble::Failed(text)) => (text, FAILED),
+    };
+    complain(format_args!("portcullis: {text}"));
+    ExitCode::from(code)
+}
+
+/// A duration from now back, or a day: in milliseconds since 1970.
+fn moment(field: &str, text: &str) -> Result<i64, Trouble> {
+    if let Some(at) = stamp::start_of(text) {
+        return Ok(at.saturating_mul(1_000));
+    }
+    let wrong = || {
+        Trouble::Usage(format!(
+            "{field}: {text:?} is neither a duration such as 7d nor a day such as 2026-01-17"
+        ))
+    };
+    let back = config::duration(text).ok_or_else(wrong)?;
+    Ok(wall().saturating_sub(i64::try_from(back.as_secs()).unwrap_or(i64::MAX)).saturating_mul(1_000))
 }
 
 /// Prints the faults of a configuration.

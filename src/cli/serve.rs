@@ -54,7 +54,7 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.
-        ExitCode::from(if matches!(error, BuildError::Bind { .. }) { FAILED } else { super::WRONG })
+        ExitCode::from(if matches!(error, BuildError::Key(_)) { super::WRONG } else { FAILED })
     })
 }
 

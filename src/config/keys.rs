@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key("listen.trusted_proxy", Text, "none", "none, cloudflare, huggingface, caddy, or CIDRs and hops=N"),
     key("listen.max_connections", Number, "0", "connections at once; 0: from the open-file limit"),
     key("listen.max_connections_per_address", Number, "64", "per client address; 0: no bound"),
-    key("ops.enabled", Bool, "true", "the listener for operators (arrives with the metrics)"),
+    key("ops.enabled", Bool, "true", "the listener for operators: metrics and the admin API"),
     key("ops.address", Text, "127.0.0.1", "its address"),
     key("ops.port", Number, "9464", "its port"),
     key(
@@ -105,11 +105,17 @@ pub const KEYS: &[Key] = &[
     key("limits.tokens_per_minute", Number, "0", "tokens of prompts and answers of one key in a minute"),
     key("limits.tokens_per_day", Number, "0", "the same in a day (UTC)"),
     key("limits.tokens_per_month", Number, "0", "the same in a month (UTC)"),
-    key("limits.gpu_seconds_per_day", Number, "0", "seconds of the model server's work for one key in a day (UTC)"),
+    key(
+        "limits.gpu_seconds_per_day",
+        Number,
+        "0",
+        "seconds of the model server's work for one key in a day (UTC)",
+    ),
     key("limits.body", Size, "20MiB", "the largest request body"),
     key("limits.max_context", Number, "0", "the largest num_ctx that a caller may ask for"),
     key("limits.max_output_tokens", Number, "0", "the largest num_predict; filled in where none is named"),
-    key("audit.mode", Text, "buffered", "strict, buffered or off (the audit arrives in a later version)"),
+    key("audit.mode", Text, "buffered", "strict, buffered or off"),
+    key("audit.keep", Duration, "0", "rows older than this are dropped, a day's at a time; 0: never"),
     key("log.format", Text, "auto", "text, json, or auto: text on a terminal"),
     key("log.level", Text, "info", "error, warn, info, debug or trace"),
     key(

@@ -1,6 +1,6 @@
 //! From what was written to what holds: reads every key, judges it, and collects the faults.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
@@ -8,7 +8,8 @@ use super::fault::Faults;
 use super::keys;
 use super::raw::Raw;
 use super::resolved::{
-    Config, Keys, Limits, Listen, Log, Options, Origins, Queue, Routes, TrustedProxy, Upstream,
+    Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Origins, Queue, Routes, TrustedProxy,
+    Upstream,
 };
 use super::upstream_url::UpstreamUrl;
 use super::value::Reader;
@@ -65,7 +66,10 @@ impl Reader<'_> {
                 max_keep_alive: self.clock("options.max_keep_alive"),
             },
             log: self.log(),
+            audit: self.audit(),
+            ops: self.ops(),
             data_dir: self.data_dir(),
+            quarantine: false,
             routes: Routes {
                 catalogue: self.truth("routes.catalogue"),
                 management: self.truth("routes.management"),
@@ -82,15 +86,9 @@ impl Reader<'_> {
 
     /// Keys that this version accepts and does not use: said, never silent.
     fn rest(&mut self, warnings: &mut Vec<String>) {
-        self.truth("ops.enabled");
-        self.address("ops.address");
-        let _: u16 = self.number("ops.port", 65_535);
-        self.choice("audit.mode", &["strict", "buffered", "off"]);
         for (key, what) in [
-            ("audit.mode", "the audit is not part of this version"),
             ("data.store", "shared state is not part of this version"),
             ("data.limits", "shared limits are not part of this version"),
-            ("ops.enabled", "the listener for operators is not part of this version"),
         ] {
             if self
                 .raw
@@ -269,6 +267,22 @@ impl Reader<'_> {
             _ => tracing::Level::INFO,
         };
         Log { json, level }
+    }
+
+    fn audit(&mut self) -> Audit {
+        let mode = match self.choice("audit.mode", &["buffered", "strict", "off"]).as_str() {
+            "strict" => AuditMode::Strict,
+            "off" => AuditMode::Off,
+            _ => AuditMode::Buffered,
+        };
+        Audit { mode, keep: self.clock("audit.keep") }
+    }
+
+    fn ops(&mut self) -> Ops {
+        let (enabled, address) = (self.truth("ops.enabled"), self.address("ops.address"));
+        let port = self.number("ops.port", 65_535);
+        let by_hand = ["ops.address", "ops.port"].iter().any(|name| self.raw.get(name).is_some());
+        Ops { address: enabled.then(|| SocketAddr::new(address, port)), by_hand }
     }
 
     fn default_model(&mut self) -> ModelName {

@@ -32,8 +32,14 @@ pub struct Config {
     pub options: Options,
     /// Log lines.
     pub log: Log,
+    /// The record of requests.
+    pub audit: Audit,
+    /// The listener for operators.
+    pub ops: Ops,
     /// The data folder.
     pub data_dir: PathBuf,
+    /// `--quarantine`: a damaged store is set aside.
+    pub quarantine: bool,
     /// Optional routes.
     pub routes: Routes,
     /// Sentences for the operator, printed at start.
@@ -160,6 +166,35 @@ pub struct Limits {
     pub max_context: Option<u32>,
     /// Largest `num_predict`, also filled in.
     pub max_output_tokens: Option<u32>,
+}
+
+/// `audit.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditMode {
+    /// A begin is on the disk before anything goes upstream.
+    Strict,
+    /// At most the last second is lost where the process is killed.
+    Buffered,
+    /// Only sums are kept.
+    Off,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Audit {
+    /// How rows are kept.
+    pub mode: AuditMode,
+    /// How long; `None`: for ever.
+    pub keep: Option<Duration>,
+}
+
+/// `[ops]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ops {
+    /// Where; `None`: nowhere.
+    pub address: Option<std::net::SocketAddr>,
+    /// Was it set by hand? Then it is a failure where it is taken.
+    pub by_hand: bool,
 }
 
 /// `[options]`.

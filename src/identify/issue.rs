@@ -59,7 +59,9 @@ fn line(field: &'static str, text: &str, most: usize) -> Result<String, IssueErr
     let text = text.trim();
     match text.chars().count() {
         n if n > most => Err(refuse(field, format!("must have at most {most} characters, not {n}"))),
-        _ if text.chars().any(char::is_control) => Err(refuse(field, "must be one line of visible characters")),
+        _ if text.chars().any(char::is_control) => {
+            Err(refuse(field, "must be one line of visible characters"))
+        }
         _ => Ok(text.to_owned()),
     }
 }
@@ -80,7 +82,8 @@ pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueE
         return Err(refuse("model", format!("at most {MAX_MODELS} patterns, not {}", wish.models.len())));
     }
     let glob = |text: &String| {
-        ModelGlob::parse(text).map_err(|error| refuse("model", format!("{text:?}: {error}; such as qwen3:* or alpha")))
+        ModelGlob::parse(text)
+            .map_err(|error| refuse("model", format!("{text:?}: {error}; such as qwen3:* or alpha")))
     };
     let models = wish.models.iter().map(glob).collect::<Result<_, _>>()?;
     if wish.expires_in.is_some_and(|seconds| seconds <= 0) {

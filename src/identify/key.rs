@@ -64,7 +64,8 @@ impl ApiKey {
     /// The public part of what somebody presented, whether or not the rest is right: for the log.
     pub fn id_of(text: &str) -> Option<&str> {
         let id = text.strip_prefix("pc_")?.get(..ID)?;
-        let form = id.bytes().all(|b| b.is_ascii_alphanumeric()) && text.as_bytes().get(3 + ID) == Some(&b'_');
+        let form =
+            id.bytes().all(|b| b.is_ascii_alphanumeric()) && text.as_bytes().get(3 + ID) == Some(&b'_');
         form.then_some(id)
     }
 

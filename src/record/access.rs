@@ -1,14 +1,15 @@
 //! Access lines and events: gathered per thread, written to stderr by a thread that ticks.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::shard;
 
 const TICK: Duration = Duration::from_millis(50);
 /// Where stderr takes nothing, lines beyond this are counted and not kept.
 const MOST: usize = 4 << 20;
-const SHARDS: usize = 16;
 
 /// The buffers and their writer.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl AccessLog {
         Arc::new(Self {
             json,
             level,
-            shards: (0..SHARDS).map(|_| Mutex::new(Vec::new())).collect(),
+            shards: (0..shard::COUNT).map(|_| Mutex::new(Vec::new())).collect(),
             lost: AtomicU64::new(0),
             running: AtomicBool::new(false),
             stopped: Mutex::new(false),
@@ -54,7 +55,7 @@ impl AccessLog {
 
     /// Appends a line to this thread's buffer.
     pub(super) fn write(&self, line: impl FnOnce(bool, &mut Vec<u8>)) {
-        let Some(shard) = self.shards.get(shard_of_thread()) else { return };
+        let Some(shard) = self.shards.get(shard::of_thread()) else { return };
         let mut buffer = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.len() > MOST {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -116,12 +117,4 @@ impl AccessLog {
             tracing::warn!(lines = lost, "access lines were lost: stderr did not take them in time");
         }
     }
-}
-
-fn shard_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
-    SHARD.with(|shard| *shard)
 }

@@ -135,12 +135,15 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::AccessLog;
+    use crate::config::AuditMode;
+    use crate::record::{AccessLog, Desk, Ledger};
     use crate::types::RequestId;
+    use std::sync::Arc;
 
     fn record() -> Record {
         let log = AccessLog::new(false, tracing::Level::ERROR);
-        let mut record = Record::open(&log, RequestId(0xab), http::Method::POST, "/chat");
+        let desk = Arc::new(Desk { log, ledger: Ledger::new(AuditMode::Off) });
+        let mut record = Record::open(&desk, RequestId(0xab), http::Method::POST, "/chat");
         record.upstream_path = Some("/api/chat");
         record
     }

@@ -5,20 +5,32 @@
 //! request path a line costs a copy.
 
 mod access;
+mod boots;
+mod flood;
+mod ledger;
 mod line;
+pub mod metrics;
 mod redact;
+mod shard;
+pub mod show;
 pub mod stamp;
 pub mod trace;
+pub mod writer;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 pub use access::AccessLog;
+use ledger::Ended;
+pub use ledger::{Ack, Ledger, LedgerError};
 pub use redact::{escape, scrub};
 
+use crate::store::audit::{AuditRow, Begin};
 use crate::types::{KeyId, ModelName, RequestId, Side};
 
 /// How a request ended.
@@ -72,10 +84,19 @@ impl Tokens {
     }
 }
 
+/// Where records go: lines to the log, rows to the ledger.
+#[derive(Debug)]
+pub struct Desk {
+    /// Lines.
+    pub log: Arc<AccessLog>,
+    /// Rows.
+    pub ledger: Arc<Ledger>,
+}
+
 /// Everything about one request that may be written down.
 #[derive(Debug)]
 pub struct Record {
-    log: Arc<AccessLog>,
+    desk: Arc<Desk>,
     started: Instant,
     /// Its id.
     pub id: RequestId,
@@ -83,6 +104,8 @@ pub struct Record {
     pub method: http::Method,
     /// As it came, cut and escaped when written.
     pub path: String,
+    /// One of the table's, in a constant of ours; `-` where it is none of them.
+    pub route: &'static str,
     /// The client, where it is known.
     pub client: Option<IpAddr>,
     /// The key, where one was accepted.
@@ -99,6 +122,8 @@ pub struct Record {
     pub status: u16,
     /// Fields that were dropped or changed.
     pub dropped: Option<String>,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
     /// From the final object.
@@ -109,23 +134,31 @@ pub struct Record {
     pub queued: Option<u64>,
     /// Until the first word.
     first: Option<Duration>,
+    /// Which limit refused it.
+    pub limit: Option<&'static str>,
     ending: Option<Ending>,
     fault: Option<(Side, String)>,
+    /// Has its row a place in the ledger?
+    placed: bool,
+    /// Was its begin told?
+    begun: bool,
 }
 
 impl Record {
     /// Opens the record of a request.
-    pub fn open(log: &Arc<AccessLog>, id: RequestId, method: http::Method, path: &str) -> Self {
+    pub fn open(desk: &Arc<Desk>, id: RequestId, method: http::Method, path: &str) -> Self {
+        desk.ledger.open.fetch_add(1, Ordering::Relaxed);
         let mut cut = path.len().min(256);
         while !path.is_char_boundary(cut) {
             cut -= 1;
         }
         Self {
-            log: Arc::clone(log),
+            desk: Arc::clone(desk),
             started: Instant::now(),
             id,
             method,
             path: path.get(..cut).unwrap_or_default().to_owned(),
+            route: "-",
             client: None,
             key: None,
             model: None,
@@ -134,21 +167,25 @@ impl Record {
             stream: false,
             status: 0,
             dropped: None,
+            bytes_in: 0,
             bytes_out: 0,
             tokens: Tokens::default(),
             estimated: false,
             queued: None,
             first: None,
+            limit: None,
             ending: None,
             fault: None,
+            placed: false,
+            begun: false,
         }
     }
 
     /// Something goes upstream: the first line.
     pub fn proxying(&mut self, upstream_path: &'static str) {
         self.upstream_path = Some(upstream_path);
-        if self.log.info() {
-            self.log.write(|json, out| line::proxying(self, json, out));
+        if self.desk.log.info() {
+            self.desk.log.write(|json, out| line::proxying(self, json, out));
         }
     }
 
@@ -175,11 +212,94 @@ impl Record {
             self.status = 499;
         }
         let upstream_failed = matches!(self.fault, Some((Side::Upstream | Side::Gateway, _)));
-        let told = if self.minor && self.status < 400 { self.log.debug() } else { self.log.info() };
-        if told || (upstream_failed && ending != Ending::Refused && self.log.warn()) {
-            self.log.write(|json, out| line::ended(self, json, out));
+        let log = &self.desk.log;
+        let told = if self.minor && self.status < 400 { log.debug() } else { log.info() };
+        if told || (upstream_failed && ending != Ending::Refused && log.warn()) {
+            log.write(|json, out| line::ended(self, json, out));
+        }
+        self.desk.ledger.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.minor {
+            let ended = Ended { row: self.row(ending), begun: self.begun, limit: self.limit };
+            self.desk.ledger.end(ended, self.placed);
         }
     }
+
+    /// Takes a place for its row; `false` while there is none. It must have one before it goes upstream.
+    pub fn place(&mut self) -> Result<bool, LedgerError> {
+        self.placed = self.placed || self.desk.ledger.take_place()?;
+        Ok(self.placed)
+    }
+
+    /// Tells that it begins; in strict mode it must not go on before the [`Ack`].
+    pub fn begin(&mut self) -> Option<Arc<Ack>> {
+        self.begun = true;
+        self.desk.ledger.begin(Begin {
+            request_id: self.id.0,
+            time: self.came(),
+            key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
+            peer: self.client,
+            method: method(&self.method),
+            route: self.route.into(),
+            model: self.model.as_ref().map(ModelName::shared),
+            stream: self.stream,
+        })
+    }
+
+    /// When it came, in milliseconds since 1970.
+    fn came(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.saturating_sub(self.started.elapsed()).as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn row(&self, ending: Ending) -> AuditRow {
+        let reason = self.fault.as_ref().map(|(_, reason)| cut(reason.clone()).into());
+        AuditRow {
+            time: self.came(),
+            request_id: self.id.0,
+            key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
+            peer: self.client,
+            method: method(&self.method),
+            route: self.route.into(),
+            model: self.model.as_ref().map(ModelName::shared),
+            dialect: "ollama".into(),
+            stream: self.stream,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            prompt_tokens: self.tokens.prompt,
+            output_tokens: self.tokens.output,
+            estimated: self.estimated,
+            queue_ms: self.queued,
+            first_ms: self.first.map(millis),
+            total_ms: millis(self.started.elapsed()),
+            gpu_ms: self.tokens.worked.map(|_| self.tokens.gpu_ms()),
+            upstream: self.upstream_path.map(Into::into),
+            status: self.status,
+            ending: ending.name().into(),
+            reason,
+            count: 1,
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The common ones cost no copy.
+fn method(method: &http::Method) -> Cow<'static, str> {
+    match method.as_str() {
+        "POST" => "POST".into(),
+        "GET" => "GET".into(),
+        other => other.chars().take(16).collect::<String>().into(),
+    }
+}
+
+/// A reason for a column: its first 200 characters.
+fn cut(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(200) {
+        reason.truncate(end);
+    }
+    reason
 }
 
 impl Drop for Record {

@@ -55,6 +55,18 @@ pub fn of(seconds: i64) -> String {
     text
 }
 
+/// The first second of a day as `2026-01-17` names it, in UTC.
+pub fn start_of(day: &str) -> Option<i64> {
+    let mut parts = day.split('-');
+    let (year, month, date) = (parts.next()?, parts.next()?, parts.next()?);
+    if day.len() != 10 || parts.next().is_some() {
+        return None;
+    }
+    let month = time::Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    let date = time::Date::from_calendar_date(year.parse().ok()?, month, date.parse().ok()?).ok()?;
+    Some(date.midnight().assume_utc().unix_timestamp())
+}
+
 /// The day of a moment, `2026-01-17`, UTC.
 pub fn day(seconds: i64) -> String {
     let mut text = of(seconds);
@@ -73,6 +85,10 @@ mod tests {
         rfc3339(&mut b);
         assert_eq!((a.len(), b.len()), (19, 30));
         assert_eq!(a[..10], b[..10]);
+        assert_eq!(start_of("2026-01-17").map(of).as_deref(), Some("2026-01-17T00:00:00Z"));
+        assert!(
+            ["", "2026-1-17", "2026-13-01", "2026-02-30", "7d"].iter().all(|day| start_of(day).is_none())
+        );
         assert_eq!((of(1_768_645_985), day(0)), ("2026-01-17T10:33:05Z".to_owned(), "1970-01-01".to_owned()));
     }
 }

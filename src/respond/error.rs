@@ -8,7 +8,7 @@ use crate::dialect::ollama::answer;
 use crate::endpoint::Refusal;
 use crate::identify::IdentifyError;
 use crate::queue::QueueError;
-use crate::record::Ending;
+use crate::record::{Ending, LedgerError};
 use crate::route::RouteError;
 use crate::types::{Scope, Side};
 use crate::upstream::UpstreamError;
@@ -76,9 +76,18 @@ impl Failure {
         Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
     }
 
+    /// Something of ours that should come back.
+    pub fn unavailable(public: &str, detail: String) -> Self {
+        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, public);
+        Self { side: Side::Gateway, ending: Ending::Error, retry_after: Some(5), detail, ..failure }
+    }
+
     /// The caller's key was revoked, and this request had no answer yet.
     pub fn revoked() -> Self {
-        Self { ending: Ending::Error, ..Self::refused(StatusCode::UNAUTHORIZED, StreamFault::Revoked.public()) }
+        Self {
+            ending: Ending::Error,
+            ..Self::refused(StatusCode::UNAUTHORIZED, StreamFault::Revoked.public())
+        }
     }
 
     /// The gateway stops, and this request had no answer yet.
@@ -218,7 +227,7 @@ impl From<ValidateError> for Failure {
             ValidateError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ValidateError::CloudModel | ValidateError::Unload => StatusCode::FORBIDDEN,
         };
-        Self::refused(status, error.to_string())
+        Self::refused(status, error.to_string()).with(error.detail())
     }
 }
 
@@ -236,6 +245,14 @@ impl From<RouteError> for Failure {
                 Self::upstream(StatusCode::SERVICE_UNAVAILABLE, "the model server cannot be reached", detail)
             }
         }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let public = "requests cannot be recorded at the moment, so none is served; try again later";
+        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, public).with(error.to_string());
+        Self { retry_after: Some(5), side: Side::Gateway, ..failure }
     }
 }
 

@@ -22,10 +22,10 @@ use crate::identify::{Identify, Ring};
 use crate::listen::clock::Clock;
 use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
 use crate::queue::Slots;
-use crate::record::{AccessLog, Ending, Record};
+use crate::record::{Desk, Ending, Record};
 use crate::respond::{Failure, cors, head};
-use crate::store::usage::Spent;
 use crate::route::Pool;
+use crate::store::usage::Spent;
 use crate::types::{RequestId, Side};
 use crate::validate::Rules;
 
@@ -42,7 +42,8 @@ pub struct Gate {
     pub(super) forward: Arc<forward::Rules>,
     pub(super) origins: Origins,
     pub(super) pages: Pages,
-    log: Arc<AccessLog>,
+    /// Where records go.
+    pub desk: Arc<Desk>,
     ids: Ids,
 }
 
@@ -82,7 +83,13 @@ impl Visit {
 
 impl Gate {
     /// Builds every part from the configuration; without a ring of keys none is asked. `spent`: what keys used before.
-    pub fn new(config: &Config, rules: Rules, ring: Option<Arc<Ring>>, spent: Vec<(String, Spent)>, log: Arc<AccessLog>) -> Self {
+    pub fn new(
+        config: &Config,
+        rules: Rules,
+        ring: Option<Arc<Ring>>,
+        spent: Vec<(String, Spent)>,
+        desk: Arc<Desk>,
+    ) -> Self {
         Self {
             switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
             identify: Identify::new(ring, &config.listen),
@@ -93,9 +100,16 @@ impl Gate {
             forward: forward::Rules::new(&config.upstream, config.heartbeat),
             origins: config.listen.origins.clone(),
             pages: Pages::new(&config.frame_ancestors),
-            log,
+            desk,
             ids: Ids::new(),
         }
+    }
+}
+
+impl Gate {
+    /// The next request id, for an answer beside the pipeline.
+    pub(super) fn next_id(&self) -> RequestId {
+        self.ids.next()
     }
 }
 
@@ -116,7 +130,7 @@ impl Handler for Gate {
 
     fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<ReplyBody> {
         let id = self.ids.next();
-        let mut record = Record::open(&self.log, id, head.method.clone(), head.uri.path());
+        let mut record = Record::open(&self.desk, id, head.method.clone(), head.uri.path());
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
         let is_head = head.method == http::Method::HEAD;
@@ -150,7 +164,7 @@ impl Handler for Gate {
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
         use std::io::Write;
         let id = self.ids.next();
-        let mut record = Record::open(&self.log, id, http::Method::default(), "-");
+        let mut record = Record::open(&self.desk, id, http::Method::default(), "-");
         record.client = Some(peer.ip());
         record.status = reject.status.as_u16();
         record.fail(Side::Client, reject.reason);

@@ -15,7 +15,7 @@ use crate::dialect::ollama::{answer, models};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::identify::Key;
-use crate::record::stamp;
+use crate::record::{LedgerError, stamp};
 use crate::respond::{Failure, head};
 use crate::types::{ModelGlob, ModelName, Scopes};
 use crate::upstream::Outgoing;
@@ -50,6 +50,9 @@ pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Respons
     let clock = Arc::clone(&visit.state.clock);
     if clock.draining() {
         return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"));
+    }
+    if gate.desk.ledger.is_failing() {
+        return Err(LedgerError::Failing.into());
     }
     gate.pool.probe(&clock).await?;
     Ok(json_answer(visit, br#"{"status":"ready"}"#.to_vec(), None))
@@ -114,7 +117,8 @@ pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Permit) -> Response<
         }
     }
     let rate = permit.rate().map(|rate| json!({"remaining": rate.remaining, "reset_seconds": rate.reset}));
-    let tokens = permit.tokens().map(|left| json!({"remaining": left.remaining, "reset_seconds": left.reset}));
+    let tokens =
+        permit.tokens().map(|left| json!({"remaining": left.remaining, "reset_seconds": left.reset}));
     let said = json!({
         "id": caller.key_id().map(ToString::to_string),
         "name": key.and_then(|key| key.name.clone()).or_else(|| caller.key_id().map(ToString::to_string)),

@@ -3,9 +3,13 @@
 //! `pipeline` shows the whole way of a request on one screen. The endpoints that need no upstream are a page, three lists and
 //! two probes, so they are matched here and not by a framework.
 
+mod admin;
 mod gate;
 mod lists;
+mod ops;
 mod pages;
 mod pipeline;
+mod recording;
 
 pub use gate::Gate;
+pub use ops::Ops;

@@ -14,6 +14,7 @@ use http::{Method, Response, StatusCode};
 
 use super::gate::{Gate, Visit};
 use super::lists;
+use super::recording;
 use crate::admit::Permit;
 use crate::dialect::Shape;
 use crate::dialect::ollama;
@@ -47,6 +48,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
         return options(gate, visit, request).map(|response| Asked::Answered(Box::new(response)));
     }
     let endpoint = endpoint::resolve(&request.method, request.uri.path(), gate.switches)?;
+    note(visit, |record| record.route = endpoint.route());
     intake::query(request.uri.query())?;
     let address = gate.identify.address(visit.peer, &request.headers).map_err(IdentifyError::from)?;
     note(visit, |record| record.client = address);
@@ -65,7 +67,10 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
     let keyed = caller.key().is_some();
-    let permit = gate.admit.admit(caller, scope == Some(Scope::Inference), visit.state.clock.now())?;
+    let spends = scope == Some(Scope::Inference);
+    let permit = gate.admit.admit(caller, spends, visit.state.clock.now()).inspect_err(|error| {
+        note(visit, |record| record.limit = Some(error.word()));
+    })?;
     match endpoint {
         Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, permit)))),
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
@@ -100,7 +105,9 @@ pub(super) fn run<'a>(
             }
             Asked::Body(proxied, permit, phases) => (proxied, permit, phases),
         };
+        recording::place(visit).await?;
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
+        note(visit, |record| record.bytes_in = bytes.len() as u64);
         let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
         drop(bytes);
         permit.caller().use_model(call.model())?;
@@ -109,7 +116,9 @@ pub(super) fn run<'a>(
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
         let (prompt, output) = target.call().tokens();
-        permit.reserve(prompt, output)?;
+        permit
+            .reserve(prompt, output)
+            .inspect_err(|error| note(visit, |record| record.limit = Some(error.word())))?;
         let progress = phases.then(|| Arc::new(Progress::default()));
         proxy(gate, visit, permit, target, progress).await
     }
@@ -140,6 +149,9 @@ async fn proxy(
         record.dropped.clone_from(&dropped);
         record.proxying(call.path());
     });
+    if let Some(record) = &mut visit.record {
+        recording::begin(record, &clock).await?;
+    }
     let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
     // Whoever wants to hear of phases gets the head at once: what fails within the first poll still has its own status.
     let beat = if progress.is_some() {

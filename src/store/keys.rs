@@ -81,7 +81,8 @@ pub struct Secret {
     pub ends_at: Option<i64>,
 }
 
-const COLUMNS: &str = "id, name, scopes, models, limits, note, created_at, expires_at, revoked_at, rotated_at, generated";
+const COLUMNS: &str =
+    "id, name, scopes, models, limits, note, created_at, expires_at, revoked_at, rotated_at, generated";
 
 fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
     let scopes: String = row.get(2)?;
@@ -95,7 +96,11 @@ fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         id: row.get(0)?,
         name: row.get(1)?,
         scopes: Scopes::parse(scopes.split(',')).ok_or_else(|| broken(2))?,
-        models: models.iter().map(|glob| ModelGlob::parse(glob)).collect::<Result<_, _>>().map_err(|_| broken(3))?,
+        models: models
+            .iter()
+            .map(|glob| ModelGlob::parse(glob))
+            .collect::<Result<_, _>>()
+            .map_err(|_| broken(3))?,
         limits: serde_json::from_str(&limits).map_err(|_| broken(4))?,
         note: row.get(5)?,
         created_at: row.get(6)?,
@@ -110,13 +115,13 @@ impl Store {
     /// Puts in a new key with its secret.
     pub fn add_key(&mut self, row: &KeyRow, digest: &Digest) -> Result<(), StoreError> {
         let models: Vec<_> = row.models.iter().map(ModelGlob::as_str).collect();
-        let text = |value: serde_json::Result<String>| value.map_err(|error| StoreError::Other(error.to_string()));
-        let (models, limits) = (text(serde_json::to_string(&models))?, text(serde_json::to_string(&row.limits))?);
+        let text =
+            |value: serde_json::Result<String>| value.map_err(|error| StoreError::Other(error.to_string()));
+        let (models, limits) =
+            (text(serde_json::to_string(&models))?, text(serde_json::to_string(&row.limits))?);
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let taken = change
-            .query_row("SELECT 1 FROM keys WHERE id = ?1", [&row.id], |_| Ok(()))
-            .optional()?
-            .is_some();
+        let taken =
+            change.query_row("SELECT 1 FROM keys WHERE id = ?1", [&row.id], |_| Ok(())).optional()?.is_some();
         if taken {
             return Err(StoreError::Conflict(format!("there is a key {} already", row.id)));
         }
@@ -159,7 +164,8 @@ impl Store {
 
     /// The key that was made at the first start, whatever became of it.
     pub fn generated_key(&self) -> Result<Option<KeyRow>, StoreError> {
-        let mut query = self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE generated LIMIT 1"))?;
+        let mut query =
+            self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE generated LIMIT 1"))?;
         Ok(query.query_row([], key).optional()?)
     }
 
@@ -173,10 +179,18 @@ impl Store {
     }
 
     /// Gives a key a new secret; the ones before it open it until `ends_at`.
-    pub fn rotate_key(&mut self, id: &str, digest: &Digest, now: i64, ends_at: i64) -> Result<(), StoreError> {
+    pub fn rotate_key(
+        &mut self,
+        id: &str,
+        digest: &Digest,
+        now: i64,
+        ends_at: i64,
+    ) -> Result<(), StoreError> {
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found =
-            change.execute("UPDATE keys SET rotated_at = ?2 WHERE id = ?1 AND revoked_at IS NULL", params![id, now])?;
+        let found = change.execute(
+            "UPDATE keys SET rotated_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+            params![id, now],
+        )?;
         if found == 0 {
             return Err(StoreError::Conflict(format!("there is no key {id} that could be rotated")));
         }

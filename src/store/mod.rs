@@ -32,7 +32,9 @@ pub enum StoreError {
     #[error("the disk of the store is full")]
     Full,
     /// Its bytes are not what was written.
-    #[error("the store is damaged: {0}")]
+    #[error(
+        "the store is damaged: {0}. Restore a copy of portcullis.db, or start once with --quarantine to set it aside"
+    )]
     Damaged(String),
     /// A newer version made it.
     #[error("the store was made by a newer version (form {0})")]
@@ -145,7 +147,9 @@ impl Store {
 
 fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) | None => fault("it is not there, or not ours to open".into()),
+        Some(ErrorCode::CannotOpen) | None => {
+            fault("it is not there, or not ours to open; data.dir names another folder".into())
+        }
         Some(ErrorCode::NotADatabase) => StoreError::Damaged("it is no database".into()),
         Some(_) => fault(error.to_string()),
     }

@@ -72,8 +72,7 @@ impl Store {
              sum(gpu_ms * (day = ?1)) FROM usage WHERE day >= ?2 AND key_id <> '' GROUP BY key_id",
         )?;
         let rows = query.query_map(params![day, month], |row| {
-            let spent =
-                Spent { day_tokens: row.get(1)?, month_tokens: row.get(2)?, day_gpu_ms: row.get(3)? };
+            let spent = Spent { day_tokens: row.get(1)?, month_tokens: row.get(2)?, day_gpu_ms: row.get(3)? };
             Ok((row.get(0)?, spent))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -33,6 +33,11 @@ impl ModelName {
         Parts::of(name.trim()).map(|parts| parts.name()).ok_or(InvalidName)
     }
 
+    /// The name, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

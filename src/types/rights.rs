@@ -62,10 +62,13 @@ impl ModelGlob {
     pub fn parse(text: &str) -> Result<Self, InvalidGlob> {
         let text = text.trim();
         if !text.contains('*') {
-            return ModelName::parse(text).map(|name| Self(name.as_str().to_owned())).map_err(|_| InvalidGlob);
+            return ModelName::parse(text)
+                .map(|name| Self(name.as_str().to_owned()))
+                .map_err(|_| InvalidGlob);
         }
         let lower = text.to_ascii_lowercase();
-        let rest = ["https://", "http://"].iter().find_map(|scheme| lower.strip_prefix(scheme)).unwrap_or(&lower);
+        let rest =
+            ["https://", "http://"].iter().find_map(|scheme| lower.strip_prefix(scheme)).unwrap_or(&lower);
         let rest = rest.strip_prefix("registry.ollama.ai/").unwrap_or(rest);
         let rest = rest.strip_prefix("library/").unwrap_or(rest);
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"*_-.:/".contains(&b);
@@ -108,9 +111,8 @@ mod tests {
 
     #[test]
     fn patterns_fit_canonical_names() {
-        let fits = |glob: &str, name: &str| {
-            ModelGlob::parse(glob).unwrap().fits(&ModelName::parse(name).unwrap())
-        };
+        let fits =
+            |glob: &str, name: &str| ModelGlob::parse(glob).unwrap().fits(&ModelName::parse(name).unwrap());
         for (glob, name) in [
             ("*", "team/alpha:v2"),
             ("alpha", "ALPHA:latest"),

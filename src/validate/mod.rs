@@ -66,6 +66,18 @@ pub enum ValidateError {
     ModelName(String),
 }
 
+impl ValidateError {
+    /// For logs: which rule and which field, never what was received. A prompt may stand in the wrong place.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Field { field, .. } => format!("{field} is refused"),
+            Self::Json(_) => "the body is no JSON that every parser reads alike".into(),
+            Self::ModelName(_) => "the model's name is none".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Received text as an error may show it: quoted, escaped, at most 40 characters.
 pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(40) {

@@ -52,7 +52,11 @@ async fn what_is_used_is_counted_from_the_final_object() {
             sum += took;
         } else {
             assert_eq!(last, 429, "{}", answer.text());
-            assert!(answer.text().contains("more than 100 tokens per day; see Retry-After"), "{}", answer.text());
+            assert!(
+                answer.text().contains("more than 100 tokens per day; see Retry-After"),
+                "{}",
+                answer.text()
+            );
             let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
             assert!((1..=86_400).contains(&seconds));
         }
@@ -124,7 +128,8 @@ async fn an_answer_under_a_budget_gets_an_end_and_a_cut_one_counts_what_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keys_own_limits_win_over_the_configurations() {
-    let settings = [("PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE", "2"), ("PORTCULLIS_LIMITS_MAX_CONTEXT", "4096")];
+    let settings =
+        [("PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE", "2"), ("PORTCULLIS_LIMITS_MAX_CONTEXT", "4096")];
     let gate = Gateway::with(&settings).await;
     let free = key(&gate, &["--requests-per-minute", "0", "--max-context", "8192"]);
     let tight = key(&gate, &["--requests-per-minute", "1"]);

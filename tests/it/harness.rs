@@ -22,6 +22,7 @@ pub(crate) const MODEL: &str = "alpha:latest";
 
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
     pub(crate) mock: Mock,
     stop: Option<oneshot::Sender<()>>,
     hurry: Option<oneshot::Sender<()>>,
@@ -47,6 +48,7 @@ impl Gateway {
             ("PORT", "0"),
             ("OLLAMA_API_KEY", KEY),
             ("OLLAMA_MODEL", MODEL),
+            ("PORTCULLIS_OPS_PORT", "0"),
             ("PORTCULLIS_LOG_LEVEL", "error"),
             ("PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE", "0"),
             ("PORTCULLIS_LIMITS_CONCURRENT", "0"),
@@ -59,12 +61,12 @@ impl Gateway {
         env.insert("PORTCULLIS_DATA_DIR".into(), folder.display().to_string());
         let config = Config::load(None, &Env(env), |_, _| {}).unwrap();
         let app = App::build(&config, AccessLog::new(true, config.log.level)).unwrap();
-        let address = app.address;
+        let (address, ops) = (app.address, app.ops_address.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let (hurry, hurried) = oneshot::channel::<()>();
         let running =
             tokio::spawn(app.run(async move { drop(stopped.await) }, async move { drop(hurried.await) }));
-        Self { address, mock, stop: Some(stop), hurry: Some(hurry), running: Some(running), folder }
+        Self { address, ops, mock, stop: Some(stop), hurry: Some(hurry), running: Some(running), folder }
     }
 
     pub(crate) async fn connect(&self) -> Conn {

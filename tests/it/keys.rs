@@ -58,7 +58,10 @@ async fn a_running_gateway_follows_the_command_line_within_a_second() {
     let gate = Gateway::start().await;
     let made = json(&gate.folder, &["key", "create", "--name", "laptop", "--json"]);
     let (id, first) = (text(&made, "id"), text(&made, "key"));
-    assert_eq!((made["scopes"].clone(), made["models"].clone()), (serde_json::json!(["inference", "read"]), serde_json::json!(["*"])));
+    assert_eq!(
+        (made["scopes"].clone(), made["models"].clone()),
+        (serde_json::json!(["inference", "read"]), serde_json::json!(["*"]))
+    );
     becomes(&gate, &first, true).await;
     let rotated = json(&gate.folder, &["key", "rotate", &id, "--overlap", "1h", "--json"]);
     let second = text(&rotated, "key");
@@ -108,8 +111,17 @@ async fn models_rights_hold_in_every_route_and_spelling() {
     let args = ["key", "create", "--name", "narrow", "--model", "BETA:*", "--model", "team/*", "--json"];
     let key = text(&json(&gate.folder, &args), "key");
     becomes(&gate, &key, true).await;
-    for path in ["/chat", "/api/chat", "/api/generate", "/chat_api", "/api/embed", "/api/embeddings", "/api/show"] {
-        for model in ["alpha", "ALPHA:latest", "library/alpha", "registry.ollama.ai/library/Alpha", "vectors", "nobody"] {
+    for path in
+        ["/chat", "/api/chat", "/api/generate", "/chat_api", "/api/embed", "/api/embeddings", "/api/show"]
+    {
+        for model in [
+            "alpha",
+            "ALPHA:latest",
+            "library/alpha",
+            "registry.ollama.ai/library/Alpha",
+            "vectors",
+            "nobody",
+        ] {
             let body = format!(r#"{{"model":"{model}","prompt":"hi"}}"#);
             let answer = ask(&gate, &key, path, &body).await;
             assert_eq!(answer.status, 403, "{path} {model}: {}", answer.text());
@@ -130,11 +142,15 @@ async fn models_rights_hold_in_every_route_and_spelling() {
     };
     for path in ["/models", "/api/tags"] {
         let list: Value = serde_json::from_str(&gate.send(&get(path, &key), b"").await.text()).unwrap();
-        let names: Vec<_> = list["models"].as_array().unwrap().iter().map(|model| text(model, "name")).collect();
+        let names: Vec<_> =
+            list["models"].as_array().unwrap().iter().map(|model| text(model, "name")).collect();
         assert_eq!(names, ["beta:7b", "team/alpha:v2"], "{path}");
     }
     let usage: Value = serde_json::from_str(&gate.send(&get("/usage", &key), b"").await.text()).unwrap();
-    assert_eq!((usage["name"].clone(), usage["models"].clone()), ("narrow".into(), serde_json::json!(["beta:*", "team/*"])));
+    assert_eq!(
+        (usage["name"].clone(), usage["models"].clone()),
+        ("narrow".into(), serde_json::json!(["beta:*", "team/*"]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod bodies;
 mod budgets;
 mod cancel;
@@ -20,6 +21,7 @@ mod framing;
 mod harness;
 mod keys;
 mod limits;
+mod ops;
 mod page;
 mod relay;
 mod streams;

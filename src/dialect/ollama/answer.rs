@@ -35,7 +35,7 @@ pub fn judge_text(object: &[u8]) -> Line {
         ),
         _ if found.done => {
             Line::Done(Tokens { prompt: found.prompt, output: found.output, worked: found.worked })
-        },
+        }
         _ => Line::Part,
     }
 }

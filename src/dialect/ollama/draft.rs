@@ -207,10 +207,7 @@ mod tests {
             assert_eq!(under(Proxied::Chat, body, &rules).unwrap_err(), ValidateError::CloudModel);
         }
         rules.cloud_models = true;
-        assert_eq!(
-            under(Proxied::Chat, r#"{"model":"a:cloud"}"#, &rules).unwrap().model.as_str(),
-            "a:cloud"
-        );
+        assert_eq!(under(Proxied::Chat, r#"{"model":"a:cloud"}"#, &rules).unwrap().model.as_str(), "a:cloud");
         rules.cloud_models = false;
         rules.default_model = ModelName::parse("a:cloud").unwrap();
         assert_eq!(under(Proxied::Chat, "{}", &rules).unwrap_err(), ValidateError::CloudModel);

@@ -81,7 +81,8 @@ impl ChainKey {
         let path = folder.join(FILE);
         let draft = folder.join(format!("{FILE}.{}", std::process::id()));
         let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
             writeln!(file, "{}", hex(&bytes))?;
             file.sync_all()?;
             // Another process that starts now may have been first: its key counts.

@@ -8,6 +8,7 @@ mod rows;
 mod verify;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -137,8 +138,8 @@ impl Begin {
 pub struct Batch {
     /// Rows of requests that have ended, in order.
     pub rows: Vec<AuditRow>,
-    /// Requests that have begun and not ended.
-    pub begins: Vec<Begin>,
+    /// Requests that have begun and not ended, by their id.
+    pub begins: HashMap<u64, Begin>,
     /// Requests whose begin was written before.
     pub ended: Vec<u64>,
 }

@@ -147,7 +147,7 @@ impl Store {
                 delete.execute(params![boot, format!("{id:016x}")])?;
             }
         }
-        for row in &batch.begins {
+        for row in batch.begins.values() {
             begin(&change, boot, row)?;
         }
         for sum in sums {
@@ -205,13 +205,9 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Opens a segment, and closes the one before.
-    pub fn open_segment(&mut self, key: &ChainKey, closed: Option<&Segment>, new: &Segment) -> Result<(), StoreError> {
-        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for segment in closed.into_iter().chain([new]) {
-            keep(&change, key, segment)?;
-        }
-        Ok(change.commit()?)
+    /// Keeps the facts of a segment.
+    pub fn keep_segment(&mut self, key: &ChainKey, segment: &Segment) -> Result<(), StoreError> {
+        Ok(keep(&self.db, key, segment)?)
     }
 
     /// Drops the rows of a segment that is old enough; its head stays.
@@ -225,9 +221,9 @@ impl Store {
 
     /// The last rows, the oldest of them first; those behind `after` alone.
     pub fn tail(&self, count: u32, after: i64) -> Result<Vec<Chained>, StoreError> {
-        let mut query = self
-            .db
-            .prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2"))?;
+        let mut query = self.db.prepare_cached(&format!(
+            "SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2"
+        ))?;
         let mut rows: Vec<_> = query.query_map(params![after, count], chained)?.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
@@ -235,8 +231,9 @@ impl Store {
 
     /// Shows every row since a moment (milliseconds since 1970) in the order of the table, until `each` says no.
     pub fn rows(&self, since: i64, mut each: impl FnMut(Chained) -> bool) -> Result<(), StoreError> {
-        let mut query =
-            self.db.prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE time >= ?1 ORDER BY seq"))?;
+        let mut query = self
+            .db
+            .prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE time >= ?1 ORDER BY seq"))?;
         let mut rows = query.query([since])?;
         while let Some(row) = rows.next()? {
             if !each(chained(row)?) {

@@ -23,7 +23,15 @@ fn row(n: u64) -> AuditRow {
 }
 
 fn segment(name: &str, before: Mac) -> Segment {
-    Segment { name: name.into(), started_at: 1, ended_at: None, before, head: before, dropped: false, rows: 0 }
+    Segment {
+        name: name.into(),
+        started_at: 1,
+        ended_at: None,
+        before,
+        head: before,
+        dropped: false,
+        rows: 0,
+    }
 }
 
 /// A store with two segments of five rows.
@@ -34,7 +42,7 @@ fn filled(folder: &Folder) -> (Store, ChainKey, Vec<Segment>) {
     let mut before = NOTHING;
     for name in ["a", "b"] {
         let new = segment(name, before);
-        store.open_segment(&key, None, &new).unwrap();
+        store.keep_segment(&key, &new).unwrap();
         let batch = Batch { rows: (1..=5).map(row).collect(), ..Batch::default() };
         let after = store.append(&key, &new, "boot", &batch, &[]).unwrap();
         before = after.head;
@@ -44,7 +52,7 @@ fn filled(folder: &Folder) -> (Store, ChainKey, Vec<Segment>) {
 }
 
 fn fault(store: &Store, key: &ChainKey, anchors: &[Anchor]) -> String {
-    store.verify(key, anchors).unwrap().fault.map_or_else(|| "none".into(), |fault| fault.to_string())
+    store.verify(key, anchors, None).unwrap().fault.map_or_else(|| "none".into(), |fault| fault.to_string())
 }
 
 #[test]
@@ -52,7 +60,7 @@ fn what_was_written_holds_and_is_read_back() {
     let folder = Folder::new();
     let (store, key, segments) = filled(&folder);
     let anchors: Vec<_> = segments.iter().map(Anchor::of).collect();
-    let report = store.verify(&key, &anchors).unwrap();
+    let report = store.verify(&key, &anchors, None).unwrap();
     assert_eq!((report.rows, report.segments, report.anchors, report.fault), (10, 2, 2, None));
     let tail = store.tail(2, 0).unwrap();
     assert_eq!((tail[0].seq, tail[1].seq, tail[1].row.clone()), (9, 10, row(5)));
@@ -139,7 +147,7 @@ fn an_older_state_of_the_store_is_seen_by_the_heads_that_were_noted() {
     let batch = Batch { rows: vec![row(6)], ..Batch::default() };
     let after = store.append(&key, &segments[1], "boot", &batch, &[]).unwrap();
     store.db.execute("DELETE FROM audit WHERE seq = 11", []).unwrap();
-    store.open_segment(&key, None, &segments[1]).unwrap();
+    store.keep_segment(&key, &segments[1]).unwrap();
     assert_eq!(fault(&store, &key, &[]), "none", "the store alone cannot tell");
     assert_eq!(fault(&store, &key, &[Anchor::of(&after)]), "segment b: 6 rows were noted, and 5 are there");
 }
@@ -149,7 +157,7 @@ fn old_segments_go_whole_and_keep_their_heads() {
     let folder = Folder::new();
     let (mut store, key, segments) = filled(&folder);
     assert_eq!(store.drop_segment(&key, &segments[0]).unwrap(), 5);
-    let report = store.verify(&key, &[Anchor::of(&segments[0])]).unwrap();
+    let report = store.verify(&key, &[Anchor::of(&segments[0])], None).unwrap();
     assert_eq!((report.rows, report.segments, report.fault), (5, 2, None));
 }
 
@@ -167,13 +175,15 @@ fn begins_wait_for_their_ends() {
         model: None,
         stream: false,
     };
-    let batch = Batch { begins: vec![begin(1), begin(2)], ..Batch::default() };
+    let batch = Batch { begins: [1, 2].map(|id| (id, begin(id))).into(), ..Batch::default() };
     let after = store.append(&key, &segments[1], "one", &batch, &[]).unwrap();
     let batch = Batch { rows: vec![row(1)], ended: vec![1], ..Batch::default() };
     store.append(&key, &after, "one", &batch, &[]).unwrap();
     assert_eq!(store.begun_boots().unwrap(), ["one"]);
     assert_eq!(store.orphans("one").unwrap(), [begin(2)]);
-    let open: i64 =
-        store.db.query_row("SELECT count(*) FROM audit_begin WHERE boot = ?1", params!["one"], |row| row.get(0)).unwrap();
+    let open: i64 = store
+        .db
+        .query_row("SELECT count(*) FROM audit_begin WHERE boot = ?1", params!["one"], |row| row.get(0))
+        .unwrap();
     assert_eq!(open, 1);
 }

@@ -46,6 +46,23 @@ impl Anchor {
         Some(Self { segment: segment.to_owned(), rows, head })
     }
 
+    /// The heads of a store that is set aside go with it.
+    pub fn set_aside(folder: &Path, now: i64) -> io::Result<()> {
+        match fs::rename(folder.join(FILE), folder.join(format!("{FILE}.damaged-{now}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last head of the stores that were set aside: a new chain begins with it.
+    pub fn before(folder: &Path) -> io::Result<Option<Mac>> {
+        let prefix = format!("{FILE}.damaged-");
+        let names = fs::read_dir(folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let Some(last) = names.filter(|name| name.starts_with(&prefix)).max() else { return Ok(None) };
+        let text = fs::read_to_string(folder.join(last))?;
+        Ok(text.lines().filter_map(Self::parse).next_back().map(|anchor| anchor.head))
+    }
+
     /// Those of the data folder.
     pub fn noted(folder: &Path) -> io::Result<Vec<Self>> {
         match fs::read_to_string(folder.join(FILE)) {
@@ -103,10 +120,16 @@ struct Walk {
 
 impl Store {
     /// Looks at everything.
-    pub fn verify(&self, key: &ChainKey, anchors: &[Anchor]) -> Result<Report, StoreError> {
+    /// `before`: the head of a store that was set aside.
+    pub fn verify(
+        &self,
+        key: &ChainKey,
+        anchors: &[Anchor],
+        before: Option<Mac>,
+    ) -> Result<Report, StoreError> {
         let mut report = Report { rows: 0, segments: 0, anchors: anchors.len() as u64, fault: None };
         let mut walks = BTreeMap::new();
-        let mut heads = BTreeSet::from([[0; 32]]);
+        let mut heads: BTreeSet<_> = before.into_iter().chain([[0; 32]]).collect();
         for (segment, mac) in self.segments()? {
             report.segments += 1;
             if segment.mac(key) != mac {

@@ -1,0 +1,225 @@
+//! `portcullis audit`: the last rows, all rows, and whether they are what was written.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{Flags, Trouble, complain, ended, moment, say, table, wrong};
+use crate::config::env::Env;
+use crate::record::escape;
+use crate::record::show::{as_json, at};
+use crate::store::Store;
+use crate::store::audit::{Anchor, AuditRow, ChainKey, Chained};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AuditCommand {
+    /// Show the last rows
+    #[command(
+        after_help = "Examples:\n  portcullis audit tail\n  portcullis audit tail -n 100 --follow\n  portcullis audit tail --json"
+    )]
+    Tail(TailArgs),
+    /// Write rows to stdout, as JSON lines or CSV
+    #[command(
+        after_help = "Examples:\n  portcullis audit export > audit.jsonl\n  portcullis audit export --since 7d --format csv > week.csv"
+    )]
+    Export(ExportArgs),
+    /// Is every row what was written? Exit code 0 or 1; names the first that is not
+    #[command(
+        after_help = "Examples:\n  portcullis audit verify\n  portcullis audit verify --head '5f0c… 812 9a…'   (a head that was noted elsewhere)"
+    )]
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TailArgs {
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    lines: u32,
+    /// Go on with new ones
+    #[arg(short, long)]
+    follow: bool,
+    /// Print JSON, a row a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated, safe to open as a table
+    Csv,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExportArgs {
+    /// Since when: a duration back, such as 7d, or a day, such as 2026-01-17 [default: all]
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// The form
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// A head that was noted elsewhere: segment, rows and code, as `audit.heads` holds them
+    #[arg(long, value_name = "HEAD")]
+    head: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode {
+    let config = match flags.load(env, |_| {}) {
+        Ok(config) => config,
+        Err(faults) => return wrong(&faults),
+    };
+    let store = Store::read(&config.data_dir).map_err(Trouble::from);
+    ended(store.and_then(|store| match command {
+        AuditCommand::Tail(args) => tail(&store, args),
+        AuditCommand::Export(args) => export(&store, args),
+        AuditCommand::Verify(args) => verify(&store, args, &config.data_dir),
+    }))
+}
+
+fn tail(store: &Store, args: &TailArgs) -> Result<(), Trouble> {
+    let rows = store.tail(args.lines, 0)?;
+    let mut last = rows.last().map_or(0, |row| row.seq);
+    show(&rows, args.json);
+    while args.follow {
+        std::thread::sleep(Duration::from_millis(500));
+        let rows = store.tail(1_000, last)?;
+        last = rows.last().map_or(last, |row| row.seq);
+        rows.iter().for_each(|row| if args.json { say(as_json(row)) } else { say(line(&row.row)) });
+    }
+    Ok(())
+}
+
+fn show(rows: &[Chained], json: bool) {
+    if json {
+        return rows.iter().for_each(|row| say(as_json(row)));
+    }
+    if rows.is_empty() {
+        complain("no rows yet");
+    }
+    let heads =
+        ["TIME", "KEY", "PEER", "ROUTE", "MODEL", "STATUS", "ENDING", "TOKENS", "MS", "COUNT", "REASON"];
+    table::print(&heads, &rows.iter().map(|row| cells(&row.row)).collect::<Vec<_>>());
+}
+
+fn cells(row: &AuditRow) -> Vec<String> {
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let tokens = row.output_tokens.map(|tokens| format!("{tokens}{}", if row.estimated { "~" } else { "" }));
+    vec![
+        at(row.time),
+        dash(row.key_id.as_deref().map(str::to_owned)),
+        dash(row.peer.map(|peer| peer.to_string())),
+        format!("{} {}", row.method, row.route),
+        dash(row.model.as_deref().map(str::to_owned)),
+        row.status.to_string(),
+        row.ending.to_string(),
+        dash(tokens),
+        row.total_ms.to_string(),
+        row.count.to_string(),
+        dash(row.reason.as_deref().map(|reason| escape(reason).to_string())),
+    ]
+}
+
+fn line(row: &AuditRow) -> String {
+    cells(row).join("  ")
+}
+
+fn export(store: &Store, args: &ExportArgs) -> Result<(), Trouble> {
+    let since = args.since.as_deref().map_or(Ok(i64::MIN), |text| moment("since", text))?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut gone = None;
+    let mut first = true;
+    store.rows(since, |chained| {
+        let value = as_json(&chained);
+        let written = match args.format {
+            Format::Jsonl => writeln!(out, "{value}"),
+            Format::Csv => csv(&mut out, &value, std::mem::take(&mut first)),
+        };
+        gone = written.err();
+        gone.is_none()
+    })?;
+    match gone.or_else(|| out.flush().err()) {
+        // `head` has seen enough.
+        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Some(error) => Err(Trouble::Failed(format!("cannot write: {}", error.kind()))),
+        None => Ok(()),
+    }
+}
+
+/// A row of a table (RFC 4180), with its heads first. A text that a spreadsheet would take for a formula begins with an apostrophe.
+fn csv(out: &mut impl Write, value: &Value, heads: bool) -> std::io::Result<()> {
+    let Some(fields) = value.as_object() else { return Ok(()) };
+    if heads {
+        writeln!(out, "{}", fields.keys().cloned().collect::<Vec<_>>().join(","))?;
+    }
+    let cell = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => quoted(text),
+        other => other.to_string(),
+    };
+    writeln!(out, "{}", fields.values().map(cell).collect::<Vec<_>>().join(","))
+}
+
+fn quoted(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text = if formula { format!("'{text}") } else { text.to_owned() };
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+fn verify(store: &Store, args: &VerifyArgs, folder: &Path) -> Result<(), Trouble> {
+    let key = ChainKey::read(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
+    let key = key.ok_or_else(|| Trouble::Failed("there is no key of the chain in the data folder".into()))?;
+    let mut anchors = Anchor::noted(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
+    for text in &args.head {
+        let wrong =
+            || Trouble::Usage(format!("head: {text:?} is not a segment, a number of rows and a code"));
+        anchors.push(Anchor::parse(text).ok_or_else(wrong)?);
+    }
+    let before = Anchor::before(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
+    let report = store.verify(&key, &anchors, before)?;
+    let fault = report.fault.as_ref();
+    if args.json {
+        say(json!({
+            "ok": fault.is_none(),
+            "rows": report.rows,
+            "segments": report.segments,
+            "heads": report.anchors,
+            "fault": fault.map(|fault| json!({"seq": fault.seq, "what": fault.what})),
+        }));
+    } else if fault.is_none() {
+        say(format_args!(
+            "{} rows in {} segments are what was written; {} noted heads fit",
+            report.rows, report.segments, report.anchors
+        ));
+    }
+    match fault {
+        Some(fault) => Err(Trouble::Failed(format!("the audit does not hold: {fault}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_hold_no_formulas() {
+        assert_eq!(quoted("=cmd|'/c calc'!A1"), "'=cmd|'/c calc'!A1");
+        assert_eq!(quoted("@x, \"y\""), "\"'@x, \"\"y\"\"\"");
+        assert_eq!(quoted("plain"), "plain");
+        let mut out = Vec::new();
+        csv(&mut out, &json!({"a": "-1", "b": 2, "c": null}), true).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a,b,c\n'-1,2,\n");
+    }
+}

@@ -1,0 +1,40 @@
+//! Marks of processes: a locked file each, so that another one knows which of them live.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+fn folder(data: &Path) -> PathBuf {
+    data.join("boots")
+}
+
+fn lock(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// A name for this process, and the file that is locked while it lives.
+pub(super) fn mark(data: &Path) -> io::Result<(String, File)> {
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    let boot = bytes.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
+    fs::create_dir_all(folder(data))?;
+    let file = File::create_new(folder(data).join(&boot))?;
+    if lock(&file) { Ok((boot, file)) } else { Err(io::Error::other("the mark is taken")) }
+}
+
+/// Is this process dead? Then its mark, locked, so that nobody else closes what it left.
+pub(super) fn dead(data: &Path, boot: &str) -> io::Result<Option<Option<File>>> {
+    match File::open(folder(data).join(boot)) {
+        Ok(file) => Ok(lock(&file).then_some(Some(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Its mark is no longer needed.
+pub(super) fn forget(data: &Path, boot: &str) {
+    // One that stays is found unlocked, and means nothing.
+    let _gone = fs::remove_file(folder(data).join(boot));
+}

@@ -1,0 +1,265 @@
+//! What is counted, as Prometheus reads it (text format 0.0.4).
+//!
+//! Counted by the writer thread from the rows themselves, off the request path. Labels are names of ours: nobody who calls can add one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::ledger::Ended;
+
+const SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const GAPS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: Vec<u64>,
+    count: u64,
+    sum: f64,
+}
+
+impl Histogram {
+    fn add(&mut self, bounds: &[f64], value: f64) {
+        self.buckets.resize(bounds.len(), 0);
+        for (bucket, bound) in self.buckets.iter_mut().zip(bounds) {
+            *bucket += u64::from(value <= *bound);
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+
+    fn show(&self, out: &mut String, name: &str, about: &str, bounds: &[f64]) {
+        head(out, name, about, "histogram");
+        for (at, bound) in bounds.iter().enumerate() {
+            let count = self.buckets.get(at).copied().unwrap_or(0);
+            line(out, format_args!("{name}_bucket{{le=\"{bound}\"}} {count}"));
+        }
+        line(out, format_args!("{name}_bucket{{le=\"+Inf\"}} {}", self.count));
+        line(out, format_args!("{name}_sum {}", self.sum));
+        line(out, format_args!("{name}_count {}", self.count));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: BTreeMap<(String, u16, String), u64>,
+    refusals: BTreeMap<&'static str, u64>,
+    prompt_tokens: u64,
+    output_tokens: u64,
+    total: Histogram,
+    queue: Histogram,
+    first: Histogram,
+    gap: Histogram,
+    rows: u64,
+    lost: u64,
+    commits: u64,
+    failures: u64,
+}
+
+/// All counts.
+#[derive(Debug, Default)]
+pub struct Metrics(Mutex<Counts>);
+
+/// What is measured when somebody asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Requests that have come and not ended.
+    pub in_flight: usize,
+    /// Requests that wait for a turn.
+    pub waiting: usize,
+    /// Turns that are given.
+    pub running: usize,
+    /// Turns that there are; none: no bound.
+    pub slots: Option<usize>,
+    /// Did the upstream answer when it was last asked?
+    pub upstream_up: bool,
+    /// Rows that wait to be written.
+    pub audit_pending: usize,
+    /// Can rows be written?
+    pub audit_failing: bool,
+}
+
+fn head(out: &mut String, name: &str, about: &str, kind: &str) {
+    line(out, format_args!("# HELP {name} {about}"));
+    line(out, format_args!("# TYPE {name} {kind}"));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _written = writeln!(out, "{text}");
+}
+
+fn one(out: &mut String, name: &str, kind: &str, about: &str, value: u64) {
+    head(out, name, about, kind);
+    line(out, format_args!("{name} {value}"));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a request are far below 2^52")]
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1_000.0
+}
+
+impl Metrics {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that has ended.
+    pub(super) fn add(&self, ended: &Ended) {
+        let (row, mut counts) = (&ended.row, self.counts());
+        let name = (row.route.to_string(), row.status, row.ending.to_string());
+        *counts.requests.entry(name).or_default() += row.count;
+        if let Some(limit) = ended.limit {
+            *counts.refusals.entry(limit).or_default() += row.count;
+        }
+        counts.prompt_tokens += row.prompt_tokens.unwrap_or(0);
+        counts.output_tokens += row.output_tokens.unwrap_or(0);
+        if row.upstream.is_none() {
+            return;
+        }
+        counts.total.add(SECONDS, seconds(row.total_ms));
+        if let Some(queue) = row.queue_ms {
+            counts.queue.add(SECONDS, seconds(queue));
+        }
+        if let Some(first) = row.first_ms {
+            counts.first.add(SECONDS, seconds(first));
+            let spoken = row.total_ms.saturating_sub(first);
+            if let Some(tokens @ 2..) = row.output_tokens {
+                #[expect(clippy::cast_precision_loss, reason = "tokens of one answer")]
+                counts.gap.add(GAPS, seconds(spoken) / (tokens - 1) as f64);
+            }
+        }
+    }
+
+    pub(super) fn committed(&self, rows: u64) {
+        let mut counts = self.counts();
+        counts.rows += rows;
+        counts.commits += 1;
+    }
+
+    pub(super) fn failed(&self) {
+        self.counts().failures += 1;
+    }
+
+    pub(super) fn lost(&self, refusals: u64) {
+        self.counts().lost += refusals;
+    }
+
+    /// The whole page.
+    pub fn page(&self, gauges: &Gauges) -> String {
+        let mut out = String::with_capacity(8_192);
+        head(&mut out, "portcullis_build_info", "The version.", "gauge");
+        line(&mut out, format_args!("portcullis_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+        self.requests(&mut out);
+        gauges.show(&mut out);
+        self.audit(&mut out);
+        out
+    }
+
+    fn requests(&self, out: &mut String) {
+        let counts = self.counts();
+        let name = "portcullis_requests_total";
+        head(out, name, "Requests that have ended, by route, status and ending.", "counter");
+        for ((route, status, ending), count) in &counts.requests {
+            line(
+                out,
+                format_args!("{name}{{route=\"{route}\",status=\"{status}\",ending=\"{ending}\"}} {count}"),
+            );
+        }
+        let name = "portcullis_limit_refusals_total";
+        head(out, name, "Requests that a limit refused, by limit.", "counter");
+        for (limit, count) in &counts.refusals {
+            line(out, format_args!("{name}{{limit=\"{limit}\"}} {count}"));
+        }
+        let name = "portcullis_tokens_total";
+        head(out, name, "Tokens of prompts and answers.", "counter");
+        line(out, format_args!("{name}{{kind=\"prompt\"}} {}", counts.prompt_tokens));
+        line(out, format_args!("{name}{{kind=\"output\"}} {}", counts.output_tokens));
+        let about = "Seconds from the head of a request to the end of its answer.";
+        counts.total.show(out, "portcullis_request_duration_seconds", about, SECONDS);
+        counts.queue.show(out, "portcullis_queue_wait_seconds", "Seconds in the queue.", SECONDS);
+        let about = "Seconds to the first word of a stream.";
+        counts.first.show(out, "portcullis_first_byte_seconds", about, SECONDS);
+        let about = "Seconds between two tokens of a stream, the mean of each answer.";
+        counts.gap.show(out, "portcullis_token_gap_seconds", about, GAPS);
+    }
+
+    fn audit(&self, out: &mut String) {
+        let counts = self.counts();
+        one(out, "portcullis_audit_rows_total", "counter", "Rows written.", counts.rows);
+        one(out, "portcullis_audit_commits_total", "counter", "Commits of rows.", counts.commits);
+        one(out, "portcullis_audit_failures_total", "counter", "Commits that failed.", counts.failures);
+        let about = "Refusals that had no place in the ledger and are only counted.";
+        one(out, "portcullis_audit_lost_refusals_total", "counter", about, counts.lost);
+    }
+}
+
+impl Gauges {
+    fn show(&self, out: &mut String) {
+        for (name, about, value) in [
+            ("portcullis_requests_in_flight", "Requests that have come and not ended.", self.in_flight),
+            ("portcullis_queue_waiting", "Requests that wait for a turn.", self.waiting),
+            ("portcullis_upstream_running", "Requests that have a turn.", self.running),
+            ("portcullis_upstream_slots", "Turns that there are; 0: no bound.", self.slots.unwrap_or(0)),
+            (
+                "portcullis_upstream_up",
+                "1: the upstream answered when it was last asked.",
+                self.upstream_up.into(),
+            ),
+            (
+                "portcullis_audit_pending",
+                "Rows that are not yet written, and places of running requests.",
+                self.audit_pending,
+            ),
+            (
+                "portcullis_audit_failing",
+                "1: rows cannot be written, and requests are refused.",
+                self.audit_failing.into(),
+            ),
+        ] {
+            one(out, name, "gauge", about, value as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::audit::Begin;
+
+    #[test]
+    fn rows_are_counted_with_units() {
+        let begin = Begin {
+            request_id: 1,
+            time: 0,
+            key_id: None,
+            peer: None,
+            method: "POST".into(),
+            route: "/api/chat".into(),
+            model: Some("alpha:latest".into()),
+            stream: true,
+        };
+        let mut row = begin.interrupted();
+        (row.status, row.ending, row.upstream) = (200, "done".into(), Some("/api/chat".into()));
+        (row.first_ms, row.total_ms, row.output_tokens, row.queue_ms) = (Some(200), 1_200, Some(11), Some(0));
+        let metrics = Metrics::default();
+        metrics.add(&Ended { row, begun: true, limit: None });
+        let page = metrics.page(&Gauges { slots: Some(4), ..Gauges::default() });
+        for line in [
+            "portcullis_requests_total{route=\"/api/chat\",status=\"200\",ending=\"done\"} 1",
+            "portcullis_first_byte_seconds_bucket{le=\"0.25\"} 1",
+            "portcullis_first_byte_seconds_bucket{le=\"0.1\"} 0",
+            "portcullis_token_gap_seconds_sum 0.1",
+            "portcullis_request_duration_seconds_sum 1.2",
+            "portcullis_tokens_total{kind=\"output\"} 11",
+            "portcullis_upstream_slots 4",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+        }
+        assert!(!page.contains("alpha"), "no label that a caller could grow");
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert_eq!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), true, "{line}");
+        }
+    }
+}

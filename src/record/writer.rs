@@ -1,0 +1,340 @@
+//! The writer: one thread that takes the ledger's events to the store, a commit for all that came meanwhile.
+//!
+//! Promises that a row is written once, in the chain, together with its sums; that what cannot be written is kept and tried again; and that
+//! everybody knows while it cannot. Closes what processes that died left open.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::flood::Flood;
+use super::ledger::{Ack, Ended, Event, Ledger};
+use super::{boots, stamp};
+use crate::config::AuditMode;
+use crate::store::audit::{Anchor, AuditRow, Batch, ChainKey, Segment};
+use crate::store::usage::UsageRow;
+use crate::store::{Store, StoreError, wall};
+
+/// At most so much is lost where the process is killed in buffered mode, and a commit takes its time as well.
+const TICK: Duration = Duration::from_millis(200);
+/// What could not be written is tried again so soon.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A stop waits so long for a store that cannot be written.
+const LAST: Duration = Duration::from_secs(5);
+/// A head is noted so often while rows come.
+const NOTE: Duration = Duration::from_mins(1);
+
+/// What the writer needs.
+#[derive(Debug)]
+pub struct Setup {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// A connection of its own.
+    pub store: Store,
+    /// Segments that ended so many seconds ago are dropped; none: never.
+    pub keep: Option<i64>,
+}
+
+/// Why there is no writer.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key of the chain.
+    #[error(transparent)]
+    Key(#[from] crate::store::audit::KeyError),
+    /// The mark of this process.
+    #[error("cannot write to the data folder: {}", .0.kind())]
+    Io(#[from] std::io::Error),
+}
+
+/// Sums by day, key and model.
+type Sums = HashMap<(String, String, String), UsageRow>;
+
+/// The writer.
+#[derive(Debug)]
+pub struct Writer {
+    ledger: Arc<Ledger>,
+    setup: Setup,
+    key: ChainKey,
+    /// This process.
+    boot: String,
+    /// Held while it lives.
+    _mark: File,
+    segment: Segment,
+    segments: u32,
+    noted: (u64, Instant),
+    batch: Batch,
+    acks: Vec<Arc<Ack>>,
+    sums: Sums,
+    /// Places to give back with the next commit.
+    places: usize,
+    /// Begins that are on the disk.
+    open: HashSet<u64>,
+    /// Ends that came before their begins.
+    early: HashSet<u64>,
+    flood: Flood,
+}
+
+impl Writer {
+    /// Opens the chain: closes what dead processes left, and begins a segment.
+    pub fn open(ledger: Arc<Ledger>, mut setup: Setup) -> Result<Self, SetupError> {
+        setup.store.durable(ledger.mode == AuditMode::Strict)?;
+        let key = ChainKey::of(&setup.folder)?;
+        let (boot, mark) = boots::mark(&setup.folder)?;
+        let before = match setup.store.segments()?.last() {
+            Some((segment, _)) => segment.head,
+            None => Anchor::before(&setup.folder)?.unwrap_or_default(),
+        };
+        let segment = Segment {
+            name: format!("{boot}-1"),
+            started_at: wall(),
+            ended_at: None,
+            before,
+            head: before,
+            dropped: false,
+            rows: 0,
+        };
+        setup.store.keep_segment(&key, &segment)?;
+        let mut writer = Self {
+            ledger,
+            setup,
+            key,
+            boot,
+            _mark: mark,
+            segment,
+            segments: 1,
+            noted: (0, Instant::now()),
+            batch: Batch::default(),
+            acks: Vec::new(),
+            sums: Sums::new(),
+            places: 0,
+            open: HashSet::new(),
+            early: HashSet::new(),
+            flood: Flood::default(),
+        };
+        writer.close_orphans()?;
+        writer.drop_old()?;
+        Ok(writer)
+    }
+
+    /// Requests of processes that died have ended with them.
+    fn close_orphans(&mut self) -> Result<(), SetupError> {
+        for boot in self.setup.store.begun_boots()? {
+            let Some(_lock) = boots::dead(&self.setup.folder, &boot)? else { continue };
+            let orphans = self.setup.store.orphans(&boot)?;
+            let ended = orphans.iter().map(|begin| begin.request_id).collect();
+            let rows: Vec<_> = orphans.into_iter().map(crate::store::audit::Begin::interrupted).collect();
+            tracing::warn!(rows = rows.len(), "requests of a process that died are closed as interrupted");
+            let batch = Batch { rows, ended, ..Batch::default() };
+            self.segment = self.setup.store.append(&self.key, &self.segment, &boot, &batch, &[])?;
+            boots::forget(&self.setup.folder, &boot);
+        }
+        Ok(())
+    }
+
+    /// Old segments go whole.
+    fn drop_old(&mut self) -> Result<(), StoreError> {
+        let Some(keep) = self.setup.keep else { return Ok(()) };
+        let old = wall().saturating_sub(keep);
+        for (segment, _) in self.setup.store.segments()? {
+            if !segment.dropped && segment.ended_at.is_some_and(|ended| ended <= old) {
+                let rows = self.setup.store.drop_segment(&self.key, &segment)?;
+                tracing::info!(segment = segment.name, rows, "an old part of the audit was dropped");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes until the ledger is stopped, in a thread of its own.
+    pub fn run(mut self) -> std::io::Result<JoinHandle<()>> {
+        let ledger = Arc::clone(&self.ledger);
+        let running = thread::Builder::new().name("audit".into()).spawn(move || self.work())?;
+        ledger.written_by(running.thread().clone());
+        Ok(running)
+    }
+
+    fn work(&mut self) {
+        let mut stopping: Option<Instant> = None;
+        loop {
+            if self.ledger.is_stopped() {
+                stopping.get_or_insert_with(Instant::now);
+            } else {
+                thread::park_timeout(if self.ledger.is_failing() { AGAIN } else { TICK });
+            }
+            self.gather(stopping.is_some());
+            let written = self.commit();
+            match stopping {
+                Some(_) if written => return self.close(),
+                Some(since) if since.elapsed() > LAST => {
+                    tracing::error!(
+                        rows = self.batch.rows.len(),
+                        "rows of the audit are lost: the store could not be written to the end"
+                    );
+                    return;
+                }
+                Some(_) => thread::sleep(TICK),
+                None => self.tend(),
+            }
+        }
+    }
+
+    /// Takes over what came, and sorts it.
+    fn gather(&mut self, last: bool) {
+        let mut events = Vec::new();
+        self.ledger.take(&mut events);
+        for event in events {
+            match event {
+                Event::Begin(begin, ack) => {
+                    self.acks.extend(ack);
+                    if !self.early.remove(&begin.request_id) {
+                        self.batch.begins.insert(begin.request_id, begin);
+                    }
+                }
+                Event::End(ended) => self.ended(*ended),
+            }
+        }
+        let lost = self.ledger.take_lost();
+        if lost > 0 {
+            self.ledger.metrics.lost(lost);
+            tracing::warn!(refusals = lost, "refusals were counted and have no row: too many came at once");
+        }
+        let minute = wall().div_euclid(60);
+        for row in self.flood.turn(minute, last) {
+            self.batch.rows.push(row);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.places += 1;
+        self.ledger.metrics.add(&ended);
+        add(&mut self.sums, &ended.row);
+        let id = ended.row.request_id;
+        if ended.begun {
+            // In the same commit as its end, a begin tells nothing.
+            if self.open.remove(&id) {
+                self.batch.ended.push(id);
+            } else if self.batch.begins.remove(&id).is_none() {
+                self.early.insert(id);
+            }
+        }
+        if self.ledger.mode == AuditMode::Off {
+            return;
+        }
+        let row = if ended.row.ending == "refused" { self.flood.row(ended.row) } else { Some(ended.row) };
+        self.batch.rows.extend(row);
+    }
+
+    /// Writes what was gathered; `false`: it is kept for the next time.
+    fn commit(&mut self) -> bool {
+        let Batch { rows, begins, ended } = &self.batch;
+        if rows.is_empty() && begins.is_empty() && ended.is_empty() && self.sums.is_empty() {
+            self.ledger.settle(std::mem::take(&mut self.places));
+            return true;
+        }
+        let sums: Vec<_> = self.sums.values().cloned().collect();
+        match self.setup.store.append(&self.key, &self.segment, &self.boot, &self.batch, &sums) {
+            Ok(segment) => self.written(segment),
+            Err(error) => {
+                self.ledger.metrics.failed();
+                if self.ledger.set_failing(true) {
+                    tracing::error!(%error, "the audit cannot be written: requests are refused until it can");
+                }
+                self.acks.drain(..).for_each(|ack| ack.tell(false));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn written(&mut self, segment: Segment) {
+        self.ledger.metrics.committed(segment.rows - self.segment.rows);
+        self.segment = segment;
+        self.open.extend(self.batch.begins.keys());
+        self.batch = Batch::default();
+        self.sums.clear();
+        self.acks.drain(..).for_each(|ack| ack.tell(true));
+        self.ledger.settle(std::mem::take(&mut self.places));
+        if self.ledger.set_failing(false) {
+            tracing::warn!("the audit can be written again");
+        }
+    }
+
+    /// What is due now and then: a noted head, a new day.
+    fn tend(&mut self) {
+        let (rows, at) = self.noted;
+        if self.segment.rows != rows && at.elapsed() >= NOTE {
+            self.note();
+        }
+        if stamp::day(self.segment.started_at) != stamp::day(wall()) && self.batch.rows.is_empty() {
+            if let Err(error) = self.roll().and_then(|()| self.drop_old()) {
+                tracing::warn!(%error, "the audit goes on in the segment of an earlier day");
+            }
+        }
+    }
+
+    fn note(&mut self) {
+        self.noted = (self.segment.rows, Instant::now());
+        if let Err(error) = Anchor::of(&self.segment).note(&self.setup.folder) {
+            tracing::warn!(error = %error.kind(), "a head of the audit was not noted");
+        }
+    }
+
+    fn roll(&mut self) -> Result<(), StoreError> {
+        self.note();
+        let now = wall();
+        let closed = Segment { ended_at: Some(now), ..self.segment.clone() };
+        self.setup.store.keep_segment(&self.key, &closed)?;
+        let head = closed.head;
+        self.segment = Segment {
+            name: format!("{}-{}", self.boot, self.segments + 1),
+            started_at: now,
+            ended_at: None,
+            before: head,
+            head,
+            dropped: false,
+            rows: 0,
+        };
+        self.segments += 1;
+        self.noted = (0, Instant::now());
+        self.setup.store.keep_segment(&self.key, &self.segment)
+    }
+
+    /// The last words of a clean stop.
+    fn close(&mut self) {
+        self.note();
+        self.segment.ended_at = Some(wall());
+        match self.setup.store.keep_segment(&self.key, &self.segment) {
+            Ok(()) => boots::forget(&self.setup.folder, &self.boot),
+            Err(error) => tracing::warn!(%error, "the audit's segment was left open"),
+        }
+        tracing::info!(head = %Anchor::of(&self.segment), "the audit is closed");
+    }
+}
+
+/// Adds a row to the sums of its day, key and model.
+fn add(sums: &mut Sums, row: &AuditRow) {
+    let day = stamp::day(row.time.div_euclid(1_000));
+    let (key, model) = (row.key_id.as_deref().unwrap_or(""), row.model.as_deref().unwrap_or(""));
+    let name = (day, key.to_owned(), model.to_owned());
+    let sum = sums.entry(name).or_insert_with_key(|(day, key_id, model)| UsageRow {
+        day: day.clone(),
+        key_id: key_id.clone(),
+        model: model.clone(),
+        ..UsageRow::default()
+    });
+    sum.requests += row.count;
+    sum.prompt_tokens += row.prompt_tokens.unwrap_or(0);
+    sum.output_tokens += row.output_tokens.unwrap_or(0);
+    sum.gpu_ms += row.gpu_ms.unwrap_or(0);
+    match &*row.ending {
+        "refused" => sum.refused += row.count,
+        "client_gone" => sum.cancelled += row.count,
+        "error" | "timeout" | "interrupted" => sum.failed += row.count,
+        _ => {}
+    }
+}

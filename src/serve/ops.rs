@@ -1,0 +1,146 @@
+//! The listener for operators: metrics, probes, and the admin API. On loopback unless it is told otherwise; never a way to a model.
+//!
+//! Takes the same guarded connections as the public listener. The admin API asks for a key with the scope `admin`; metrics and probes ask
+//! for none, so this listener belongs on an address that only operators reach.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::admin;
+use super::gate::Gate;
+use crate::endpoint::Refusal;
+use crate::forward::{Held, ReplyBody};
+use crate::identify::{IdentifyError, Ring};
+use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
+use crate::record::LedgerError;
+use crate::record::metrics::Gauges;
+use crate::respond::{Failure, head};
+use crate::types::Scope;
+use crate::validate::intake;
+
+/// Bytes of a request to the admin API.
+const BODY: usize = 64 << 10;
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The handler.
+#[derive(Debug)]
+pub struct Ops {
+    gate: Arc<Gate>,
+    ring: Option<Arc<Ring>>,
+    folder: PathBuf,
+}
+
+type Said = Result<(StatusCode, HeaderValue, Vec<u8>), Failure>;
+
+impl Ops {
+    /// For this gate; without a ring of keys there is no admin API.
+    pub const fn new(gate: Arc<Gate>, ring: Option<Arc<Ring>>, folder: PathBuf) -> Self {
+        Self { gate, ring, folder }
+    }
+
+    async fn said(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
+        let get = request.method == Method::GET || request.method == Method::HEAD;
+        match request.uri.path() {
+            "/metrics" | "/healthz" | "/readyz" if !get => Err(Refusal::Method("GET, HEAD").into()),
+            "/metrics" => Ok((StatusCode::OK, TEXT, self.metrics(state).await.into_bytes())),
+            "/healthz" => Ok((StatusCode::OK, head::JSON, br#"{"status":"ok"}"#.to_vec())),
+            "/readyz" => {
+                if self.gate.desk.ledger.is_failing() {
+                    return Err(LedgerError::Failing.into());
+                }
+                self.gate.pool.probe(&state.clock).await?;
+                Ok((StatusCode::OK, head::JSON, br#"{"status":"ready"}"#.to_vec()))
+            }
+            path if path.starts_with("/admin/") => self.admin(state, peer, request).await,
+            _ => Err(Refusal::Unknown.into()),
+        }
+    }
+
+    async fn metrics(&self, state: &ConnState) -> String {
+        let (ledger, load) = (&self.gate.desk.ledger, self.gate.slots.load());
+        let gauges = Gauges {
+            in_flight: ledger.in_flight(),
+            waiting: load.waiting,
+            running: load.running,
+            slots: load.slots,
+            upstream_up: self.gate.pool.probe(&state.clock).await.is_ok(),
+            audit_pending: ledger.pending(),
+            audit_failing: ledger.is_failing(),
+        };
+        ledger.metrics.page(&gauges)
+    }
+
+    async fn admin(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
+        let identify = &self.gate.identify;
+        let Some(ring) = &self.ring else {
+            return Err(Failure::refused(StatusCode::FORBIDDEN, "in public mode there are no keys"));
+        };
+        let now = state.clock.now();
+        // The peer itself: what a proxy says counts on the public listener.
+        let caller = identify
+            .identify(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
+            .inspect_err(|error| {
+                if matches!(error, IdentifyError::Wrong(_) | IdentifyError::LockedOut { .. }) {
+                    tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");
+                }
+            })?;
+        intake::media_type(&request.headers, true)?;
+        let read = state.inlet.read(BODY).await;
+        let body = read.map_err(|_| {
+            let text = format!("the body is larger than {BODY} bytes");
+            Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, text)
+        })?;
+        let asked = admin::Asked {
+            method: &request.method,
+            path: request.uri.path(),
+            query: request.uri.query().unwrap_or(""),
+            body: &body,
+        };
+        let (status, value) = admin::answer(ring, &self.folder, &asked)?;
+        if request.method != Method::GET {
+            let by = caller.key_id().map(ToString::to_string);
+            tracing::info!(by, method = %request.method, path = request.uri.path(), "admin API");
+        }
+        Ok((status, head::JSON, value.to_string().into_bytes()))
+    }
+}
+
+impl Handler for Ops {
+    type Body = ReplyBody;
+
+    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<ReplyBody> {
+        Box::pin(async move {
+            let said = self.said(&state, peer, &head).await;
+            let whole = state.is_whole();
+            let held = Held { in_flight: InFlight::new(state), permit: None, record: None };
+            let mut response = match said {
+                Ok((status, media_type, bytes)) => {
+                    let mut response = Response::new(ReplyBody::Whole { bytes: bytes.into(), held });
+                    *response.status_mut() = status;
+                    head::media_type(response.headers_mut(), media_type);
+                    response
+                }
+                Err(failure) => {
+                    failure.response().map(|bytes| ReplyBody::Whole { bytes: bytes.into(), held })
+                }
+            };
+            if !whole {
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            head::common(response.headers_mut(), self.gate.next_id());
+            Ok(response)
+        })
+    }
+
+    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
+        self.gate.rejected(peer, reject)
+    }
+
+    fn is_exempt(&self, _peer: IpAddr) -> bool {
+        false
+    }
+}

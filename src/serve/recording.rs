@@ -1,0 +1,49 @@
+//! What a request waits for so that it cannot be lost: a place for its row and, in strict mode, its begin on the disk.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::gate::Visit;
+use crate::listen::clock::{self, Clock};
+use crate::record::{Ack, LedgerError, Record};
+
+/// Longer than this nobody is kept waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A place in the ledger: at once, or within two seconds.
+pub(super) async fn place(visit: &mut Visit) -> Result<(), LedgerError> {
+    let clock = std::sync::Arc::clone(&visit.state.clock);
+    let Some(record) = &mut visit.record else { return Ok(()) };
+    if record.place()? {
+        return Ok(());
+    }
+    let by = clock::after(clock.now(), Some(PATIENCE));
+    poll_fn(|_| match record.place() {
+        Ok(false) if clock.passed(by) => Poll::Ready(Err(LedgerError::Behind)),
+        Ok(false) => {
+            // The next sweep looks again.
+            clock.passed(clock.now() + 1);
+            Poll::Pending
+        }
+        placed => Poll::Ready(placed.map(|_| ())),
+    })
+    .await
+}
+
+/// Tells that the request goes upstream; in strict mode, once that is on the disk.
+pub(super) async fn begin(record: &mut Record, clock: &Clock) -> Result<(), LedgerError> {
+    match record.begin() {
+        None => Ok(()),
+        Some(ack) => written(&ack, clock).await,
+    }
+}
+
+async fn written(ack: &Ack, clock: &Clock) -> Result<(), LedgerError> {
+    let by = clock::after(clock.now(), Some(PATIENCE));
+    poll_fn(|cx| match ack.poll(cx) {
+        Poll::Pending if clock.passed(by) => Poll::Ready(Err(LedgerError::Failing)),
+        poll => poll,
+    })
+    .await
+}

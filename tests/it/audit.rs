@@ -1,0 +1,204 @@
+//! The record of requests: one row each, whatever happens, with nothing in it that is nobody's business.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mock_ollama::{On, Script};
+use portcullis::store::Store;
+use portcullis::store::audit::{AuditRow, ChainKey};
+use serde_json::Value;
+
+use crate::harness::{Gateway, KEY, PATIENCE, chat, post};
+use crate::keys::{command, json, text};
+
+/// Rows of the store, once so many are there.
+pub(crate) async fn rows(folder: &Path, count: usize) -> Vec<AuditRow> {
+    let begun = Instant::now();
+    loop {
+        let rows = Store::read(folder).unwrap().tail(1_000, 0).unwrap();
+        if rows.len() >= count {
+            return rows.into_iter().map(|chained| chained.row).collect();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} rows of {count}: {rows:?}", rows.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn holds(folder: &Path) {
+    let key = ChainKey::read(folder).unwrap().unwrap();
+    let report = Store::read(folder).unwrap().verify(&key, &[], None).unwrap();
+    assert_eq!(report.fault, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_leaves_one_row() {
+    let gate = Gateway::start().await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    assert_eq!(gate.chat(true).await.status, 200);
+    assert_eq!(gate.post("/api/chat", "{").await.status, 400);
+    assert_eq!(gate.post("/api/pull", "{}").await.status, 403);
+    assert_eq!(gate.send("GET /models HTTP/1.1\r\nHost: localhost\r\n", b"").await.status, 401);
+    gate.mock.script(On::Any, Script { hold_after: Some(3), ..Script::default() });
+    let (conn, head) = gate.stream().await;
+    gate.mock.wait_tokens(3, PATIENCE).await.unwrap();
+    conn.leave();
+    gate.mock.reset();
+    gate.mock.script(On::Any, Script { die_after: Some(2), ..Script::default() });
+    assert!(gate.chat(true).await.text().contains("broke off"));
+    assert_eq!(gate.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"").await.status, 200);
+    let rows = rows(&gate.folder, 7).await;
+    let seen: Vec<_> = rows.iter().map(|row| (&*row.route, row.status, &*row.ending)).collect();
+    let mut expected = vec![
+        ("/api/chat", 200, "done"),
+        ("/api/chat", 200, "done"),
+        ("/api/chat", 400, "refused"),
+        ("-", 403, "refused"),
+        ("/models", 401, "refused"),
+        ("/api/chat", 200, "client_gone"),
+        ("/api/chat", 200, "error"),
+    ];
+    let mut sorted = seen.clone();
+    (expected.sort_unstable(), sorted.sort_unstable());
+    assert_eq!(sorted, expected);
+    let whole = rows.iter().find(|row| row.ending == "done" && !row.stream).unwrap();
+    assert_eq!((whole.key_id.as_deref(), whole.model.as_deref()), (Some("env-1"), Some("alpha:latest")));
+    assert_eq!((whole.prompt_tokens, whole.output_tokens, whole.estimated), (Some(12), Some(24), false));
+    assert!(
+        whole.bytes_in > 50 && whole.bytes_out > 100 && whole.gpu_ms.is_some() && whole.queue_ms.is_some()
+    );
+    let gone = rows.iter().find(|row| row.ending == "client_gone").unwrap();
+    assert_eq!((gone.output_tokens, gone.prompt_tokens, gone.estimated), (Some(3), None, true));
+    assert_eq!(Some(format!("{:016x}", gone.request_id).as_str()), head.header("x-request-id"));
+    let unknown = rows.iter().find(|row| row.status == 401).unwrap();
+    assert_eq!((unknown.key_id.as_deref(), unknown.peer.map(|ip| ip.is_loopback())), (None, Some(true)));
+    holds(&gate.folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_prompt_and_no_key_is_in_any_file() {
+    let mut gate = Gateway::start().await;
+    let made = json(&gate.folder, &["key", "create", "--name", "canary", "--json"]);
+    let body = chat(true).replace("Say hi", "a-canary-in-the-prompt");
+    assert_eq!(gate.post("/api/chat", &body).await.status, 200);
+    let bad = body.replace("\"stream\":true", "\"stream\":\"a-canary-in-the-prompt\"");
+    assert_eq!(gate.post("/api/chat", &bad).await.status, 400);
+    gate.stop().await.unwrap();
+    for entry in std::fs::read_dir(&gate.folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            continue;
+        }
+        let bytes = std::fs::read(entry.path()).unwrap();
+        for canary in ["a-canary-in-the-prompt", KEY, &text(&made, "key"), &gate.mock.url()] {
+            assert!(
+                crate::client::find(&bytes, canary.as_bytes()).is_none(),
+                "{canary} in {:?}",
+                entry.file_name()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_the_begin_is_there_before_anything_goes_upstream() {
+    let gate = Gateway::with(&[("PORTCULLIS_AUDIT_MODE", "strict")]).await;
+    gate.mock.script(On::Any, Script { never: true, ..Script::default() });
+    let mut conn = gate.connect().await;
+    conn.request(&post("/api/chat"), chat(true).as_bytes()).await;
+    gate.mock.wait_seen(1, PATIENCE).await.unwrap();
+    let store = Store::read(&gate.folder).unwrap();
+    let boots = store.begun_boots().unwrap();
+    let begins = store.orphans(&boots[0]).unwrap();
+    assert_eq!((boots.len(), begins.len(), &*begins[0].route), (1, 1, "/api/chat"));
+    conn.leave();
+    let rows = rows(&gate.folder, 1).await;
+    assert_eq!((&*rows[0].ending, rows[0].request_id), ("client_gone", begins[0].request_id));
+    assert!(store.begun_boots().unwrap().is_empty(), "its begin went with its end");
+    holds(&gate.folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_wrong_keys_is_a_few_rows_with_a_count() {
+    let mut gate = Gateway::start().await;
+    let mut conn = gate.connect().await;
+    for _ in 0..300 {
+        conn.request(&post("/api/chat").replace(KEY, "wrong-key-of-somebody"), b"").await;
+        conn.answer().await;
+        conn = gate.connect().await;
+    }
+    gate.stop().await.unwrap();
+    let rows = rows(&gate.folder, 3).await;
+    let all: u64 = rows.iter().map(|row| row.count).sum();
+    assert_eq!(all, 300, "nothing is lost");
+    assert!(rows.len() <= 2 * 2 * 11, "{} rows", rows.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_reads_counts_and_verifies() {
+    let mut gate = Gateway::start().await;
+    for _ in 0..3 {
+        assert_eq!(gate.chat(false).await.status, 200);
+    }
+    rows(&gate.folder, 3).await;
+    let usage = json(&gate.folder, &["usage", "--json"]);
+    assert_eq!(usage.as_array().unwrap().len(), 1);
+    let row = &usage[0];
+    assert_eq!((text(row, "key_id"), text(row, "model")), ("env-1".into(), "alpha:latest".into()));
+    assert_eq!(
+        (row["requests"].clone(), row["prompt_tokens"].clone(), row["output_tokens"].clone()),
+        (3.into(), 36.into(), 72.into())
+    );
+    let (code, table, _) = command(&gate.folder, &["usage"]);
+    assert!(code == 0 && table.lines().count() == 2 && table.contains("alpha:latest"), "{table}");
+    let (_, tail, _) = command(&gate.folder, &["audit", "tail", "--json", "-n", "2"]);
+    let lines: Vec<Value> = tail.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), text(&lines[1], "route")), (2, "/api/chat".into()));
+    let (_, csv, _) = command(&gate.folder, &["audit", "export", "--format", "csv"]);
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    gate.stop().await.unwrap();
+    let fine = json(&gate.folder, &["audit", "verify", "--json"]);
+    assert_eq!(
+        (fine["ok"].clone(), fine["rows"].clone(), fine["heads"].clone()),
+        (true.into(), 3.into(), 1.into())
+    );
+    let db = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    db.execute("UPDATE audit SET status = 201 WHERE seq = 2", []).unwrap();
+    let (code, _, errors) = command(&gate.folder, &["audit", "verify"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("row 2: changed"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn off_keeps_sums_alone() {
+    let mut gate = Gateway::with(&[("PORTCULLIS_AUDIT_MODE", "off")]).await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    gate.stop().await.unwrap();
+    assert!(Store::read(&gate.folder).unwrap().tail(10, 0).unwrap().is_empty());
+    assert_eq!(json(&gate.folder, &["usage", "--json"])[0]["requests"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_locked_refuses_requests_and_comes_back() {
+    let gate = Gateway::with(&[("PORTCULLIS_AUDIT_MODE", "strict")]).await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    let mut other = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    gate.mock.clear();
+    let refused = gate.chat(false).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{}", refused.text());
+    assert!(refused.text().contains("cannot be recorded"), "{}", refused.text());
+    gate.assert_nothing_upstream();
+    let begun = Instant::now();
+    let ready = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n";
+    while gate.send(ready, b"").await.status != 503 {
+        assert!(begun.elapsed() < PATIENCE, "ready although nothing can be recorded");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    lock.rollback().unwrap();
+    let begun = Instant::now();
+    while gate.chat(false).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(gate.send(ready, b"").await.status, 200);
+    holds(&gate.folder);
+}
