@@ -32,11 +32,15 @@ pub enum LedgerError {
 
 /// What the writer is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are the large one, and a box would be freed by another thread"
+)]
 pub(super) enum Event {
     /// A request has begun; whoever waits for it to be on the disk hears of it.
     Begin(Begin, Option<Arc<Ack>>),
     /// A request has ended.
-    End(Box<Ended>),
+    End(Ended),
 }
 
 /// A row, and what came before it.
@@ -161,7 +165,7 @@ impl Ledger {
             self.lost.fetch_add(ended.row.count, Ordering::Relaxed);
             return;
         }
-        self.push(Event::End(Box::new(ended)));
+        self.push(Event::End(ended));
     }
 
     fn push(&self, event: Event) {

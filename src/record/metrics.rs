@@ -2,11 +2,12 @@
 //!
 //! Counted by the writer thread from the rows themselves, off the request path. Labels are names of ours: nobody who calls can add one.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::ledger::Ended;
+use super::ledger::{Ended, Event};
 
 const SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -43,7 +44,7 @@ impl Histogram {
 
 #[derive(Debug, Default)]
 struct Counts {
-    requests: BTreeMap<(String, u16, String), u64>,
+    requests: HashMap<(Cow<'static, str>, u16, Cow<'static, str>), u64>,
     refusals: BTreeMap<&'static str, u64>,
     prompt_tokens: u64,
     output_tokens: u64,
@@ -55,6 +56,31 @@ struct Counts {
     lost: u64,
     commits: u64,
     failures: u64,
+}
+
+impl Counts {
+    fn add(&mut self, ended: &Ended) {
+        let row = &ended.row;
+        *self.requests.entry((row.route.clone(), row.status, row.ending.clone())).or_default() += row.count;
+        if let Some(limit) = ended.limit {
+            *self.refusals.entry(limit).or_default() += row.count;
+        }
+        self.prompt_tokens += row.prompt_tokens.unwrap_or(0);
+        self.output_tokens += row.output_tokens.unwrap_or(0);
+        if row.upstream.is_none() {
+            return;
+        }
+        self.total.add(SECONDS, seconds(row.total_ms));
+        if let Some(queue) = row.queue_ms {
+            self.queue.add(SECONDS, seconds(queue));
+        }
+        let Some(first) = row.first_ms else { return };
+        self.first.add(SECONDS, seconds(first));
+        if let Some(tokens @ 2..) = row.output_tokens {
+            #[expect(clippy::cast_precision_loss, reason = "tokens of one answer")]
+            self.gap.add(GAPS, seconds(row.total_ms.saturating_sub(first)) / (tokens - 1) as f64);
+        }
+    }
 }
 
 /// All counts.
@@ -105,29 +131,12 @@ impl Metrics {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that has ended.
-    pub(super) fn add(&self, ended: &Ended) {
-        let (row, mut counts) = (&ended.row, self.counts());
-        let name = (row.route.to_string(), row.status, row.ending.to_string());
-        *counts.requests.entry(name).or_default() += row.count;
-        if let Some(limit) = ended.limit {
-            *counts.refusals.entry(limit).or_default() += row.count;
-        }
-        counts.prompt_tokens += row.prompt_tokens.unwrap_or(0);
-        counts.output_tokens += row.output_tokens.unwrap_or(0);
-        if row.upstream.is_none() {
-            return;
-        }
-        counts.total.add(SECONDS, seconds(row.total_ms));
-        if let Some(queue) = row.queue_ms {
-            counts.queue.add(SECONDS, seconds(queue));
-        }
-        if let Some(first) = row.first_ms {
-            counts.first.add(SECONDS, seconds(first));
-            let spoken = row.total_ms.saturating_sub(first);
-            if let Some(tokens @ 2..) = row.output_tokens {
-                #[expect(clippy::cast_precision_loss, reason = "tokens of one answer")]
-                counts.gap.add(GAPS, seconds(spoken) / (tokens - 1) as f64);
+    /// Counts the requests among these that have ended.
+    pub(super) fn add(&self, events: &[Event]) {
+        let mut counts = self.counts();
+        for event in events {
+            if let Event::End(ended) = event {
+                counts.add(ended);
             }
         }
     }
@@ -161,7 +170,8 @@ impl Metrics {
         let counts = self.counts();
         let name = "portcullis_requests_total";
         head(out, name, "Requests that have ended, by route, status and ending.", "counter");
-        for ((route, status, ending), count) in &counts.requests {
+        let sorted: BTreeMap<_, _> = counts.requests.iter().collect();
+        for ((route, status, ending), count) in sorted {
             line(
                 out,
                 format_args!("{name}{{route=\"{route}\",status=\"{status}\",ending=\"{ending}\"}} {count}"),
@@ -244,7 +254,7 @@ mod tests {
         (row.status, row.ending, row.upstream) = (200, "done".into(), Some("/api/chat".into()));
         (row.first_ms, row.total_ms, row.output_tokens, row.queue_ms) = (Some(200), 1_200, Some(11), Some(0));
         let metrics = Metrics::default();
-        metrics.add(&Ended { row, begun: true, limit: None });
+        metrics.add(&[Event::End(Ended { row, begun: true, limit: None })]);
         let page = metrics.page(&Gauges { slots: Some(4), ..Gauges::default() });
         for line in [
             "portcullis_requests_total{route=\"/api/chat\",status=\"200\",ending=\"done\"} 1",

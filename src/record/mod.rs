@@ -235,7 +235,7 @@ impl Record {
         self.begun = true;
         self.desk.ledger.begin(Begin {
             request_id: self.id.0,
-            time: self.came(),
+            time: Self::came(self.started.elapsed()),
             key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
             peer: self.client,
             method: method(&self.method),
@@ -245,16 +245,17 @@ impl Record {
         })
     }
 
-    /// When it came, in milliseconds since 1970.
-    fn came(&self) -> i64 {
+    /// When it came, so long ago: in milliseconds since 1970.
+    fn came(ago: Duration) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.saturating_sub(self.started.elapsed()).as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(i64::MAX)
     }
 
     fn row(&self, ending: Ending) -> AuditRow {
         let reason = self.fault.as_ref().map(|(_, reason)| cut(reason.clone()).into());
+        let took = self.started.elapsed();
         AuditRow {
-            time: self.came(),
+            time: Self::came(took),
             request_id: self.id.0,
             key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
             peer: self.client,
@@ -270,7 +271,7 @@ impl Record {
             estimated: self.estimated,
             queue_ms: self.queued,
             first_ms: self.first.map(millis),
-            total_ms: millis(self.started.elapsed()),
+            total_ms: millis(took),
             gpu_ms: self.tokens.worked.map(|_| self.tokens.gpu_ms()),
             upstream: self.upstream_path.map(Into::into),
             status: self.status,

@@ -52,8 +52,8 @@ pub enum SetupError {
     Io(#[from] std::io::Error),
 }
 
-/// Sums by day, key and model.
-type Sums = HashMap<(String, String, String), UsageRow>;
+/// Sums by day (its number since 1970), key and model.
+type Sums = HashMap<(i64, Option<Arc<str>>, Option<Arc<str>>), UsageRow>;
 
 /// The writer.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub struct Writer {
     /// Ends that came before their begins.
     early: HashSet<u64>,
     flood: Flood,
+    /// Kept for its room.
+    events: Vec<Event>,
 }
 
 impl Writer {
@@ -116,6 +118,7 @@ impl Writer {
             open: HashSet::new(),
             early: HashSet::new(),
             flood: Flood::default(),
+            events: Vec::new(),
         };
         writer.close_orphans()?;
         writer.drop_old()?;
@@ -185,9 +188,10 @@ impl Writer {
 
     /// Takes over what came, and sorts it.
     fn gather(&mut self, last: bool) {
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.events);
         self.ledger.take(&mut events);
-        for event in events {
+        self.ledger.metrics.add(&events);
+        for event in events.drain(..) {
             match event {
                 Event::Begin(begin, ack) => {
                     self.acks.extend(ack);
@@ -195,9 +199,10 @@ impl Writer {
                         self.batch.begins.insert(begin.request_id, begin);
                     }
                 }
-                Event::End(ended) => self.ended(*ended),
+                Event::End(ended) => self.ended(ended),
             }
         }
+        self.events = events;
         let lost = self.ledger.take_lost();
         if lost > 0 {
             self.ledger.metrics.lost(lost);
@@ -211,7 +216,6 @@ impl Writer {
 
     fn ended(&mut self, ended: Ended) {
         self.places += 1;
-        self.ledger.metrics.add(&ended);
         add(&mut self.sums, &ended.row);
         let id = ended.row.request_id;
         if ended.begun {
@@ -236,7 +240,7 @@ impl Writer {
             self.ledger.settle(std::mem::take(&mut self.places));
             return true;
         }
-        let sums: Vec<_> = self.sums.values().cloned().collect();
+        let sums: Vec<_> = self.sums.iter().map(named).collect();
         match self.setup.store.append(&self.key, &self.segment, &self.boot, &self.batch, &sums) {
             Ok(segment) => self.written(segment),
             Err(error) => {
@@ -316,17 +320,10 @@ impl Writer {
     }
 }
 
-/// Adds a row to the sums of its day, key and model.
+/// Adds a row to the sums of its day, key and model. Names are written out once a commit, not once a row.
 fn add(sums: &mut Sums, row: &AuditRow) {
-    let day = stamp::day(row.time.div_euclid(1_000));
-    let (key, model) = (row.key_id.as_deref().unwrap_or(""), row.model.as_deref().unwrap_or(""));
-    let name = (day, key.to_owned(), model.to_owned());
-    let sum = sums.entry(name).or_insert_with_key(|(day, key_id, model)| UsageRow {
-        day: day.clone(),
-        key_id: key_id.clone(),
-        model: model.clone(),
-        ..UsageRow::default()
-    });
+    let day = row.time.div_euclid(86_400_000);
+    let sum = sums.entry((day, row.key_id.clone(), row.model.clone())).or_default();
     sum.requests += row.count;
     sum.prompt_tokens += row.prompt_tokens.unwrap_or(0);
     sum.output_tokens += row.output_tokens.unwrap_or(0);
@@ -337,4 +334,10 @@ fn add(sums: &mut Sums, row: &AuditRow) {
         "error" | "timeout" | "interrupted" => sum.failed += row.count,
         _ => {}
     }
+}
+
+fn named(((day, key, model), sum): (&(i64, Option<Arc<str>>, Option<Arc<str>>), &UsageRow)) -> UsageRow {
+    let text = |name: &Option<Arc<str>>| name.as_deref().unwrap_or("").to_owned();
+    let day = stamp::day(day.saturating_mul(86_400));
+    UsageRow { day, key_id: text(key), model: text(model), ..sum.clone() }
 }

@@ -14,20 +14,23 @@ use crate::{KEY, Outcome};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Nginx,
-    /// `log.level = "warn"`: no line per request.
+    /// `log.level = "warn"`: no line per request; no audit, no limits, no metrics.
     Gateway,
     /// `log.level = "info"`: two lines per request, into a file.
     Lines,
+    /// As the first, with audit, limits and metrics.
+    Audited,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Nginx, Self::Gateway, Self::Lines];
+    pub(super) const ALL: [Self; 4] = [Self::Nginx, Self::Gateway, Self::Lines, Self::Audited];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx proxy_pass",
             Self::Gateway => "portcullis",
             Self::Lines => "portcullis, INFO lines",
+            Self::Audited => "portcullis, audit, limits, metrics",
         }
     }
 }
@@ -61,7 +64,7 @@ impl Contender {
         let log = home.join("stderr.log");
         let mut command = match kind {
             Kind::Nginx => nginx(site, &home, address)?,
-            Kind::Gateway | Kind::Lines => gateway(kind, site, &home, address),
+            Kind::Gateway | Kind::Lines | Kind::Audited => gateway(kind, site, &home, address),
         };
         let stderr = File::options().create(true).append(true).open(&log)?;
         command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
@@ -113,14 +116,19 @@ fn gateway(kind: Kind, site: Site<'_>, home: &Path, address: SocketAddr) -> Comm
     command.args(["serve", "--address", "127.0.0.1", "--port", &address.port().to_string()]);
     let level = if kind == Kind::Lines { "log.level=info" } else { "log.level=warn" };
     let data = format!("data.dir={}", home.display());
-    for set in [
-        "limits.requests_per_minute=0",
-        "limits.concurrent=0",
-        "upstream.slots=0",
-        "log.format=text",
-        level,
-        data.as_str(),
-    ] {
+    // Limits that hold nobody up here, and are counted all the same.
+    let policy: &[&str] = if kind == Kind::Audited {
+        &["limits.requests_per_minute=10000000", "limits.concurrent=1000000", "upstream.slots=1000", "ops.port=0"]
+    } else {
+        &[
+            "limits.requests_per_minute=0",
+            "limits.concurrent=0",
+            "upstream.slots=0",
+            "audit.mode=off",
+            "ops.enabled=false",
+        ]
+    };
+    for set in policy.iter().chain(&["log.format=text", level, data.as_str()]) {
         command.args(["--set", set]);
     }
     command

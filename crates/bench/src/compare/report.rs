@@ -14,6 +14,8 @@ const CHAT: f64 = 1.10;
 const LINE: f64 = 1.05;
 /// What the two access lines may add to a chat, in nginx's chats.
 const LINES: f64 = 0.20;
+/// Chat with audit, limits and metrics: CPU to the same without.
+const AUDITED: f64 = 1.25;
 /// nginx's own rounds further apart than this, and the run says little.
 const NOISE: f64 = 1.30;
 
@@ -43,13 +45,18 @@ impl Results {
 
     /// The median of the rounds' ratios to nginx.
     fn ratio(&self, kind: Kind, mode: Mode) -> Option<f64> {
-        let pairs = self.rounds(kind, mode).iter().zip(self.rounds(Kind::Nginx, mode));
-        median(pairs.map(|(own, nginx)| own / nginx))
+        self.ratio_to(kind, Kind::Nginx, mode)
+    }
+
+    fn ratio_to(&self, kind: Kind, other: Kind, mode: Mode) -> Option<f64> {
+        let pairs = self.rounds(kind, mode).iter().zip(self.rounds(other, mode));
+        median(pairs.map(|(own, other)| own / other))
     }
 
     /// What the access lines add to a chat, in nginx's chats.
     fn lines_add(&self) -> Option<f64> {
-        let [nginx, plain, lines] = Kind::ALL.map(|kind| self.rounds(kind, Mode::Chat));
+        let rounds = |kind| self.rounds(kind, Mode::Chat);
+        let (nginx, plain, lines) = (rounds(Kind::Nginx), rounds(Kind::Gateway), rounds(Kind::Lines));
         median(nginx.iter().zip(plain).zip(lines).map(|((nginx, plain), lines)| (lines - plain) / nginx))
     }
 
@@ -71,6 +78,11 @@ impl Results {
             ("flat line × nginx", self.ratio(Kind::Gateway, Mode::Flat), LINE),
             ("paced line × nginx", self.ratio(Kind::Gateway, Mode::Paced), LINE),
             ("INFO lines add", self.lines_add(), LINES),
+            (
+                "audit, limits and metrics × without",
+                self.ratio_to(Kind::Audited, Kind::Gateway, Mode::Chat),
+                AUDITED,
+            ),
         ];
         bounds.into_iter().filter_map(|(name, figure, bound)| Some((name, figure?, bound))).collect()
     }
