@@ -46,10 +46,10 @@ pub enum ReplyBody {
 impl ReplyBody {
     /// Gives a whole answer its record, to end with its last byte; at once where there is none to come (HEAD, an empty body).
     /// The records of streams, and those that have ended already, are left alone.
-    pub fn carry(&mut self, mut record: Record, is_head: bool) {
+    pub fn carry(&mut self, mut record: Box<Record>, is_head: bool) {
         match self {
             Self::Whole { bytes, held } if !is_head && !bytes.is_empty() => {
-                held.record = Some(Box::new(record));
+                held.record = Some(record);
             }
             _ => record.end(Ending::Done),
         }

@@ -27,7 +27,7 @@ pub struct Stream {
     /// For heartbeats: the call itself, with its body, is not kept while the answer runs.
     shape: Shape,
     model: ModelName,
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
     /// Dropped with the stream.
     held: Held,
     /// When the last byte went to the caller.
@@ -41,7 +41,7 @@ impl Stream {
         clock: Arc<Clock>,
         shape: Shape,
         model: ModelName,
-        record: Record,
+        record: Box<Record>,
         held: Held,
     ) -> Self {
         let sent = clock.now();

@@ -140,7 +140,7 @@ mod tests {
     use crate::types::RequestId;
     use std::sync::Arc;
 
-    fn record() -> Record {
+    fn record() -> Box<Record> {
         let log = AccessLog::new(false, tracing::Level::ERROR);
         let desk = Arc::new(Desk { log, ledger: Ledger::new(AuditMode::Off) });
         let mut record = Record::open(&desk, RequestId(0xab), http::Method::POST, "/chat");

@@ -145,14 +145,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens the record of a request.
-    pub fn open(desk: &Arc<Desk>, id: RequestId, method: http::Method, path: &str) -> Self {
+    /// Opens the record of a request. Boxed at once: it is handed on from room to room.
+    pub fn open(desk: &Arc<Desk>, id: RequestId, method: http::Method, path: &str) -> Box<Self> {
         desk.ledger.open.fetch_add(1, Ordering::Relaxed);
         let mut cut = path.len().min(256);
         while !path.is_char_boundary(cut) {
             cut -= 1;
         }
-        Self {
+        Box::new(Self {
             desk: Arc::clone(desk),
             started: Instant::now(),
             id,
@@ -178,7 +178,7 @@ impl Record {
             fault: None,
             placed: false,
             begun: false,
-        }
+        })
     }
 
     /// Something goes upstream: the first line.

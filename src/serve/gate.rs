@@ -53,7 +53,7 @@ pub(super) struct Visit {
     pub(super) state: Arc<ConnState>,
     pub(super) peer: SocketAddr,
     /// Taken by the answer of a stream.
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<Box<Record>>,
     /// Taken by the answer.
     pub(super) in_flight: Option<InFlight>,
     /// The request's, emptied for the answer, whose hyper keeps it for the next request: none is ever made anew.
