@@ -222,7 +222,7 @@ impl Admit {
 
     /// Counts a request, or says why not. One that `spends` nothing needs no budget: whoever has used up theirs may still ask when it is
     /// back.
-    pub fn admit(&self, caller: Caller, spends: bool, now: Millis) -> Result<Permit, AdmitError> {
+    pub fn admit(&self, caller: Caller, spends: bool, now: Millis) -> Result<Box<Permit>, AdmitError> {
         let limits = Effective::of(&self.limits, caller.key().map(|key| &key.limits));
         let principal = principal(&caller);
         // A key may always ask what it has used.
@@ -232,8 +232,16 @@ impl Admit {
             || limits.budgets();
         let meter = metered.then(|| self.meter(&principal, now));
         let running = meter.as_ref().map_or(0, |meter| meter.running.fetch_add(1, Ordering::Relaxed));
-        let mut permit =
-            Permit { caller, principal, limits, meter, rate: None, tokens: None, reserved: 0, prompt: 0 };
+        let mut permit = Box::new(Permit {
+            caller,
+            principal,
+            limits,
+            meter,
+            rate: None,
+            tokens: None,
+            reserved: 0,
+            prompt: 0,
+        });
         let Some(meter) = permit.meter.as_deref() else { return Ok(permit) };
         // First what costs no allowance: a refused request should not use up the minute.
         if let Some(limit) = limits.concurrent.filter(|&limit| running >= limit) {

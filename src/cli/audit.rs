@@ -92,18 +92,25 @@ fn tail(store: &Store, args: &TailArgs) -> Result<(), Trouble> {
     let rows = store.tail(args.lines, 0)?;
     let mut last = rows.last().map_or(0, |row| row.seq);
     show(&rows, args.json);
-    while args.follow {
-        std::thread::sleep(Duration::from_millis(500));
-        let rows = store.tail(1_000, last)?;
-        last = rows.last().map_or(last, |row| row.seq);
-        rows.iter().for_each(|row| if args.json { say(as_json(row)) } else { say(line(&row.row)) });
+    if !args.follow {
+        return Ok(());
     }
-    Ok(())
+    // Until somebody presses Ctrl+C.
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        for row in store.tail(1_000, last)? {
+            last = row.seq;
+            if args.json { say(as_json(&row)) } else { say(line(&row.row)) }
+        }
+    }
 }
 
 fn show(rows: &[Chained], json: bool) {
     if json {
-        return rows.iter().for_each(|row| say(as_json(row)));
+        for row in rows {
+            say(as_json(row));
+        }
+        return;
     }
     if rows.is_empty() {
         complain("no rows yet");

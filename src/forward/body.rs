@@ -23,7 +23,7 @@ pub struct Held {
     /// Frees the connection for its next request.
     pub in_flight: InFlight,
     /// Counts the request.
-    pub permit: Option<Permit>,
+    pub permit: Option<Box<Permit>>,
     /// Of a whole answer: ended with its last slice. A stream keeps its own.
     pub record: Option<Box<Record>>,
 }

@@ -24,11 +24,21 @@ pub(super) fn mark(data: &Path) -> io::Result<(String, File)> {
     if lock(&file) { Ok((boot, file)) } else { Err(io::Error::other("the mark is taken")) }
 }
 
-/// Is this process dead? Then its mark, locked, so that nobody else closes what it left.
-pub(super) fn dead(data: &Path, boot: &str) -> io::Result<Option<Option<File>>> {
+/// Is a process dead?
+#[derive(Debug)]
+pub(super) enum Dead {
+    /// It lives, or somebody closes what it left.
+    No,
+    /// Its mark, locked by us, if it is still there.
+    Yes(Option<File>),
+}
+
+/// Looks whether a process is dead.
+pub(super) fn look(data: &Path, boot: &str) -> io::Result<Dead> {
     match File::open(folder(data).join(boot)) {
-        Ok(file) => Ok(lock(&file).then_some(Some(file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(None)),
+        Ok(file) if lock(&file) => Ok(Dead::Yes(Some(file))),
+        Ok(_) => Ok(Dead::No),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Dead::Yes(None)),
         Err(error) => Err(error),
     }
 }

@@ -269,7 +269,7 @@ mod tests {
         }
         assert!(!page.contains("alpha"), "no label that a caller could grow");
         for line in page.lines().filter(|line| !line.starts_with('#')) {
-            assert_eq!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), true, "{line}");
+            assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
         }
     }
 }

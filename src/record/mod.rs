@@ -95,6 +95,7 @@ pub struct Desk {
 
 /// Everything about one request that may be written down.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of one request, each on its own")]
 pub struct Record {
     desk: Arc<Desk>,
     started: Instant,

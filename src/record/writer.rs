@@ -8,11 +8,14 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::boots::{self, Dead};
 use super::flood::Flood;
 use super::ledger::{Ack, Ended, Event, Ledger};
-use super::{boots, stamp};
+use super::stamp;
 use crate::config::AuditMode;
 use crate::store::audit::{Anchor, AuditRow, Batch, ChainKey, Segment};
 use crate::store::usage::UsageRow;
@@ -53,7 +56,8 @@ pub enum SetupError {
 }
 
 /// Sums by day (its number since 1970), key and model.
-type Sums = HashMap<(i64, Option<Arc<str>>, Option<Arc<str>>), UsageRow>;
+type Sums = HashMap<SumOf, UsageRow>;
+type SumOf = (i64, Option<Arc<str>>, Option<Arc<str>>);
 
 /// The writer.
 #[derive(Debug)]
@@ -128,7 +132,8 @@ impl Writer {
     /// Requests of processes that died have ended with them.
     fn close_orphans(&mut self) -> Result<(), SetupError> {
         for boot in self.setup.store.begun_boots()? {
-            let Some(_lock) = boots::dead(&self.setup.folder, &boot)? else { continue };
+            // Held while its rows are written, so that nobody else closes them too.
+            let Dead::Yes(_mark) = boots::look(&self.setup.folder, &boot)? else { continue };
             let orphans = self.setup.store.orphans(&boot)?;
             let ended = orphans.iter().map(|begin| begin.request_id).collect();
             let rows: Vec<_> = orphans.into_iter().map(crate::store::audit::Begin::interrupted).collect();
@@ -203,10 +208,10 @@ impl Writer {
             }
         }
         self.events = events;
-        let lost = self.ledger.take_lost();
-        if lost > 0 {
-            self.ledger.metrics.lost(lost);
-            tracing::warn!(refusals = lost, "refusals were counted and have no row: too many came at once");
+        let unkept = self.ledger.take_lost();
+        if unkept > 0 {
+            self.ledger.metrics.lost(unkept);
+            tracing::warn!(refusals = unkept, "refusals were counted and have no row: too many came at once");
         }
         let minute = wall().div_euclid(60);
         for row in self.flood.turn(minute, last) {
@@ -274,10 +279,12 @@ impl Writer {
         if self.segment.rows != rows && at.elapsed() >= NOTE {
             self.note();
         }
-        if stamp::day(self.segment.started_at) != stamp::day(wall()) && self.batch.rows.is_empty() {
-            if let Err(error) = self.roll().and_then(|()| self.drop_old()) {
-                tracing::warn!(%error, "the audit goes on in the segment of an earlier day");
-            }
+        let new_day = stamp::day(self.segment.started_at) != stamp::day(wall());
+        if new_day
+            && self.batch.rows.is_empty()
+            && let Err(error) = self.roll().and_then(|()| self.drop_old())
+        {
+            tracing::warn!(%error, "the audit goes on in the segment of an earlier day");
         }
     }
 
@@ -336,7 +343,7 @@ fn add(sums: &mut Sums, row: &AuditRow) {
     }
 }
 
-fn named(((day, key, model), sum): (&(i64, Option<Arc<str>>, Option<Arc<str>>), &UsageRow)) -> UsageRow {
+fn named(((day, key, model), sum): (&SumOf, &UsageRow)) -> UsageRow {
     let text = |name: &Option<Arc<str>>| name.as_deref().unwrap_or("").to_owned();
     let day = stamp::day(day.saturating_mul(86_400));
     UsageRow { day, key_id: text(key), model: text(model), ..sum.clone() }

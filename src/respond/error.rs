@@ -33,9 +33,8 @@ pub struct Failure {
     pub retry_after: Option<u64>,
     /// For 405.
     allow: Option<&'static str>,
-    /// For 429.
-    rate: Option<RateState>,
-    tokens: Option<TokenState>,
+    /// For 429: boxed, since most failures have none.
+    limits: Option<Box<(Option<RateState>, Option<TokenState>)>>,
     /// The connection cannot go on.
     close: bool,
 }
@@ -52,8 +51,7 @@ impl Failure {
             ending: Ending::Refused,
             retry_after: None,
             allow: None,
-            rate: None,
-            tokens: None,
+            limits: None,
             close: false,
         }
     }
@@ -125,11 +123,8 @@ impl Failure {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if let Some(rate) = self.rate {
-            head::rate(headers, rate);
-        }
-        if let Some(tokens) = self.tokens {
-            head::tokens(headers, tokens);
+        if let Some(limits) = &self.limits {
+            head::limits(headers, **limits);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
@@ -206,10 +201,11 @@ impl From<AdmitError> for Failure {
         let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, public);
         match error {
             AdmitError::Rate { seconds, state } => {
-                Self { retry_after: Some(seconds), rate: Some(state), ..refused }
+                let limits = Some(Box::new((Some(state), None)));
+                Self { retry_after: Some(seconds), limits, ..refused }
             }
             AdmitError::Budget { seconds, state, .. } => {
-                Self { retry_after: Some(seconds), tokens: state, ..refused }
+                Self { retry_after: Some(seconds), limits: Some(Box::new((None, state))), ..refused }
             }
             AdmitError::Concurrent { .. } => Self { retry_after: Some(1), ..refused },
         }

@@ -53,13 +53,13 @@ pub fn limits(headers: &mut HeaderMap, (requests, budget): (Option<RateState>, O
     }
 }
 
-pub(super) fn rate(headers: &mut HeaderMap, state: RateState) {
+fn rate(headers: &mut HeaderMap, state: RateState) {
     headers.insert(LIMIT, HeaderValue::from(state.limit));
     headers.insert(REMAINING, HeaderValue::from(state.remaining));
     headers.insert(RESET, HeaderValue::from(state.reset));
 }
 
-pub(super) fn tokens(headers: &mut HeaderMap, state: TokenState) {
+fn tokens(headers: &mut HeaderMap, state: TokenState) {
     headers.insert(LIMIT_TOKENS, HeaderValue::from(state.limit));
     headers.insert(REMAINING_TOKENS, HeaderValue::from(state.remaining));
     headers.insert(RESET_TOKENS, HeaderValue::from(state.reset));

@@ -62,7 +62,11 @@ pub(super) struct Visit {
 
 impl Visit {
     /// A whole answer.
-    pub(super) fn whole(&mut self, bytes: impl Into<Bytes>, permit: Option<Permit>) -> Response<ReplyBody> {
+    pub(super) fn whole(
+        &mut self,
+        bytes: impl Into<Bytes>,
+        permit: Option<Box<Permit>>,
+    ) -> Response<ReplyBody> {
         let bytes = bytes.into();
         let held = self.held(permit);
         self.answer(ReplyBody::Whole { bytes, held })
@@ -75,7 +79,7 @@ impl Visit {
         response
     }
 
-    pub(super) fn held(&mut self, permit: Option<Permit>) -> Held {
+    pub(super) fn held(&mut self, permit: Option<Box<Permit>>) -> Held {
         let in_flight = self.in_flight.take().unwrap_or_else(|| InFlight::new(Arc::clone(&self.state)));
         Held { in_flight, permit, record: None }
     }

@@ -63,7 +63,7 @@ pub(super) async fn list(
     gate: &Arc<Gate>,
     visit: &mut Visit,
     endpoint: Endpoint,
-    permit: Permit,
+    permit: Box<Permit>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let path = match endpoint {
@@ -94,7 +94,7 @@ pub(super) async fn list(
 }
 
 /// What the caller is and may do, and what of it is used. A limit that does not hold is left out.
-pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Permit) -> Response<ReplyBody> {
+pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Box<Permit>) -> Response<ReplyBody> {
     let (caller, limits, used) = (permit.caller(), permit.limits(), gate.admit.used(&permit));
     let key = caller.key();
     let scopes = key.map_or(Scopes::USE, |key| key.scopes);
@@ -138,7 +138,7 @@ pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Permit) -> Response<
 }
 
 /// With the headers of the caller's limits; the permit ends with the answer's last byte.
-fn rated(mut response: Response<ReplyBody>, permit: Permit) -> Response<ReplyBody> {
+fn rated(mut response: Response<ReplyBody>, permit: Box<Permit>) -> Response<ReplyBody> {
     head::limits(response.headers_mut(), (permit.rate(), permit.tokens()));
     if let ReplyBody::Whole { held, .. } = response.body_mut() {
         held.permit = Some(permit);
@@ -151,7 +151,7 @@ pub(super) async fn show(
     gate: &Arc<Gate>,
     visit: &mut Visit,
     call: &Call,
-    permit: Permit,
+    permit: Box<Permit>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let question =
@@ -164,7 +164,7 @@ pub(super) async fn show(
     Ok(json_answer(visit, shown, Some(permit)))
 }
 
-fn json_answer(visit: &mut Visit, bytes: Vec<u8>, permit: Option<Permit>) -> Response<ReplyBody> {
+fn json_answer(visit: &mut Visit, bytes: Vec<u8>, permit: Option<Box<Permit>>) -> Response<ReplyBody> {
     let mut response = visit.whole(bytes, permit);
     head::media_type(response.headers_mut(), head::JSON);
     response

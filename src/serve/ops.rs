@@ -112,12 +112,17 @@ impl Ops {
 impl Handler for Ops {
     type Body = ReplyBody;
 
-    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<ReplyBody> {
+    fn answer(
+        self: Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        request: Parts,
+    ) -> Answering<ReplyBody> {
         Box::pin(async move {
-            let said = self.said(&state, peer, &head).await;
+            let result = self.said(&state, peer, &request).await;
             let whole = state.is_whole();
             let held = Held { in_flight: InFlight::new(state), permit: None, record: None };
-            let mut response = match said {
+            let mut response = match result {
                 Ok((status, media_type, bytes)) => {
                     let mut response = Response::new(ReplyBody::Whole { bytes: bytes.into(), held });
                     *response.status_mut() = status;

@@ -37,9 +37,9 @@ pub(super) enum Asked {
     /// Is the gateway ready?
     Ready,
     /// A list of models.
-    List(Endpoint, Permit),
+    List(Endpoint, Box<Permit>),
     /// What its body says; `true`: the caller wants to hear of phases.
-    Body(Proxied, Permit, bool),
+    Body(Proxied, Box<Permit>, bool),
 }
 
 /// From the head of a request to the admission of its caller.
@@ -135,7 +135,7 @@ fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
 async fn proxy(
     gate: &Gate,
     visit: &mut Visit,
-    mut permit: Permit,
+    mut permit: Box<Permit>,
     target: Target,
     progress: Option<Arc<Progress>>,
 ) -> Result<Response<ReplyBody>, Failure> {

@@ -1,12 +1,14 @@
 //! The record of requests: one row each, whatever happens, with nothing in it that is nobody's business.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_ollama::{On, Script};
 use portcullis::store::Store;
 use portcullis::store::audit::{AuditRow, ChainKey};
 use serde_json::Value;
+
+use tokio::time::Instant;
 
 use crate::harness::{Gateway, KEY, PATIENCE, chat, post};
 use crate::keys::{command, json, text};
@@ -58,7 +60,8 @@ async fn every_request_leaves_one_row() {
         ("/api/chat", 200, "error"),
     ];
     let mut sorted = seen.clone();
-    (expected.sort_unstable(), sorted.sort_unstable());
+    expected.sort_unstable();
+    sorted.sort_unstable();
     assert_eq!(sorted, expected);
     let whole = rows.iter().find(|row| row.ending == "done" && !row.stream).unwrap();
     assert_eq!((whole.key_id.as_deref(), whole.model.as_deref()), (Some("env-1"), Some("alpha:latest")));

@@ -14,7 +14,7 @@ fn key(gate: &Gateway, args: &[&str]) -> String {
 }
 
 async fn known(gate: &Gateway, key: &str) {
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while used(gate, key).await.is_none() {
         assert!(begun.elapsed().as_secs() < 2, "the key is not known");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -71,7 +71,7 @@ async fn requests_side_by_side_cannot_pass_the_same_check_together() {
     let key = key(&gate, &["--tokens-per-minute", "300"]);
     known(&gate, &key).await;
     gate.mock.script(On::Any, Script { hold_after: Some(1), tokens: Some(100), ..Script::default() });
-    let mut held = Vec::new();
+    let mut admitted = Vec::new();
     let mut refused = 0;
     for _ in 0..8 {
         let mut conn = gate.connect().await;
@@ -82,16 +82,16 @@ async fn requests_side_by_side_cannot_pass_the_same_check_together() {
             refused += 1;
             assert_eq!(head.header("x-ratelimit-limit-tokens"), Some("300"));
         } else {
-            held.push(conn);
+            admitted.push(conn);
         }
     }
-    assert_eq!((held.len(), refused), (3, 5), "80 tokens and a prompt each, of 300");
+    assert_eq!((admitted.len(), refused), (3, 5), "80 tokens and a prompt each, of 300");
     gate.mock.clear();
-    for conn in held {
+    for conn in admitted {
         conn.leave();
     }
     gate.mock.reset();
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while ask(&gate, &key, r#","options":{"num_predict":20}"#).await.status != 200 {
         assert!(begun.elapsed() < PATIENCE, "what was not used does not come back");
     }
@@ -118,7 +118,7 @@ async fn an_answer_under_a_budget_gets_an_end_and_a_cut_one_counts_what_came() {
     assert_eq!(head.status, 200);
     let mut lines = 0;
     while lines < 5 {
-        lines += conn.chunk().await.unwrap().iter().filter(|&&byte| byte == b'\n').count();
+        lines += String::from_utf8(conn.chunk().await.unwrap()).unwrap().lines().count();
     }
     conn.leave();
     gate.mock.wait_disconnect(PATIENCE).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_keys_own_limits_win_over_the_configurations() {
     let gate = Gateway::with(&settings).await;
     let free = key(&gate, &["--requests-per-minute", "0", "--max-context", "8192"]);
     let tight = key(&gate, &["--requests-per-minute", "1"]);
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while ask(&gate, &free, "").await.status != 200 {
         assert!(begun.elapsed() < PATIENCE);
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;

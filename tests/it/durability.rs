@@ -6,11 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_ollama::{Mock, On, Script};
 use portcullis::store::audit::ChainKey;
 use portcullis::store::{Store, StoreError};
+
+use tokio::time::Instant;
 
 use crate::client::Conn;
 use crate::harness::{KEY, PATIENCE, chat, post};
@@ -89,6 +91,12 @@ fn gateway() -> Command {
     command
 }
 
+/// How the tests themselves are run.
+#[expect(clippy::disallowed_methods, reason = "nothing of the product's configuration")]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A few numbers that look like chance, the same each time.
 struct Seed(u64);
 
@@ -121,10 +129,9 @@ async fn first_id(mut stream: tokio::net::TcpStream, request: &str) -> Option<St
         }
         let said = String::from_utf8_lossy(&text);
         if let Some((_, rest)) = said.split_once("x-request-id: ")
-            && rest.len() > 16
             && said.starts_with("HTTP/1.1 200")
+            && let Some(id) = rest.get(..16).map(str::to_owned)
         {
-            let id = rest[..16].to_owned();
             // The rest of the answer, or what there is of it.
             while stream.read_buf(&mut text).await.is_ok_and(|n| n > 0) && !text.ends_with(b"0\r\n\r\n") {}
             return Some(id);
@@ -134,7 +141,7 @@ async fn first_id(mut stream: tokio::net::TcpStream, request: &str) -> Option<St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
-    let cycles = std::env::var("PORTCULLIS_KILL_CYCLES").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
+    let cycles = setting("PORTCULLIS_KILL_CYCLES").and_then(|n| n.parse().ok()).unwrap_or(50);
     let (folder, mock) = (Folder::new("kill"), Mock::start().await.unwrap());
     mock.script(On::Any, Script { tokens: Some(4), gap: Duration::from_millis(1), ..Script::default() });
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
@@ -168,12 +175,13 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
         acknowledged.len()
     );
     ids.sort_unstable();
-    let lost: Vec<_> = acknowledged.iter().filter(|id| ids.binary_search(id).is_err()).collect();
+    let missing: Vec<_> = acknowledged.iter().filter(|id| ids.binary_search(id).is_err()).collect();
     assert!(
-        lost.is_empty(),
-        "{} of {} acknowledged requests have no row: {lost:?}",
-        lost.len(),
-        acknowledged.len()
+        missing.is_empty(),
+        "{} of {} acknowledged requests have no row, such as {:?}",
+        missing.len(),
+        acknowledged.len(),
+        missing.first()
     );
     assert_eq!(ids.windows(2).filter(|pair| pair[0] == pair[1]).count(), 0, "a request has two rows");
     assert!(endings.contains_key("interrupted"), "no kill came in the middle of a request: {endings:?}");
@@ -209,7 +217,7 @@ async fn on_a_full_disk_requests_are_refused_until_there_is_room_again() {
     let may = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
     if !may.is_ok_and(|status| status.success()) {
         let text = "this machine lets nobody mount: a full disk was not tried";
-        assert!(std::env::var_os("CI").is_none(), "{text}");
+        assert!(setting("CI").is_none(), "{text}");
         eprintln!("{text}");
         return;
     }

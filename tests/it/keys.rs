@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_ollama::{Mock, Model, On, Script};
 use serde_json::Value;
+
+use tokio::time::Instant;
 
 use crate::client::Answer;
 use crate::harness::{Gateway, KEY, PATIENCE, chat, post};

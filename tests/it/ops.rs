@@ -52,7 +52,7 @@ async fn the_admin_api_makes_lists_rotates_and_ends_keys() {
         &keys::json(&gate.folder, &["key", "create", "--name", "boss", "--scope", "admin", "--json"]),
         "key",
     );
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while ask(&gate, "GET", "/admin/keys", &boss, "").await.status != 200 {
         assert!(begun.elapsed().as_secs() < 2);
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

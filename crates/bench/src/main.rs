@@ -1,13 +1,14 @@
 //! `portcullis-bench`: CPU per request and per streamed line, side by side with nginx.
 //!
 //! `upstream` is a small fast stand-in for Ollama, `load` a generator that checks every answer, `compare` runs both around each
-//! contender in turn and prints ratios. Everything stays on loopback and ends by itself.
+//! contender in turn and prints ratios, `scale` times a full store. Everything stays on loopback and ends by itself.
 
 #![forbid(unsafe_code)]
 
 mod answer;
 mod compare;
 mod load;
+mod scale;
 mod upstream;
 
 use std::io::Write as _;
@@ -68,6 +69,8 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         lines: u32,
     },
+    /// Fill a store with keys and rows, and time what operators ask of it
+    Scale(ScaleArgs),
     /// Measure nginx, the gateway, and the gateway with its access lines, in turn
     Compare(CompareArgs),
 }
@@ -98,6 +101,19 @@ struct CompareArgs {
     /// Exit 1 if a bound is broken
     #[arg(long)]
     check: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct ScaleArgs {
+    /// The gateway's binary
+    #[arg(long, default_value = "target/release/portcullis")]
+    gateway: PathBuf,
+    /// Keys in the store
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    keys: u32,
+    /// Rows in its audit
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rows: u32,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -137,6 +153,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
             let report = runtime.block_on(load::run(&plan, span, || Ok(())))?;
             writeln!(std::io::stdout(), "{report}")?;
         }
+        Command::Scale(args) => scale::run(&args)?,
         Command::Compare(args) => return runtime.block_on(compare::run(&args)),
     }
     Ok(ExitCode::SUCCESS)

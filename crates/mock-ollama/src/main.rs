@@ -104,9 +104,9 @@ async fn main() -> io::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Drive { models, seeing, odd, few } => {
-            let seeing = seeing.iter().map(|name| {
-                Model::plain(name).with(&[Capability::Completion, Capability::Vision])
-            });
+            let seeing = seeing
+                .iter()
+                .map(|name| Model::plain(name).with(&[Capability::Completion, Capability::Vision]));
             let mut all = if few { Vec::new() } else { Model::defaults() };
             all.extend(models.iter().map(|name| Model::plain(name)).chain(seeing));
             all.extend(odd.iter().map(|name| Model::odd(name)));

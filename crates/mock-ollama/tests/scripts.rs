@@ -265,7 +265,8 @@ async fn a_prompt_decides_what_is_said() {
     mock.script(On::prompt("two"), said);
     let text = until(&mut ask(&mock, &chat("alpha", "")).await, END).await;
     assert_eq!(text.matches("\"thinking\":").count(), 2);
-    let parts: Vec<_> = text.split("\"content\":\"").skip(1).filter_map(|part| part.split('"').next()).collect();
+    let parts: Vec<_> =
+        text.split("\"content\":\"").skip(1).filter_map(|part| part.split('"').next()).collect();
     assert_eq!(parts.concat(), "asked one two, and so on");
     assert!(parts.iter().all(|part| part.chars().count() <= 5), "{parts:?}");
     let other = post("/api/generate", r#"{"model":"alpha","prompt":"three"}"#);

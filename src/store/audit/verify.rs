@@ -133,7 +133,7 @@ impl Store {
         for (segment, mac) in self.segments()? {
             report.segments += 1;
             if segment.mac(key) != mac {
-                return Ok(faulty(report, None, format!("segment {}: its facts were changed", segment.name)));
+                return Ok(faulty(report, format!("segment {}: its facts were changed", segment.name)));
             }
             heads.insert(segment.head);
             let (n, head) = (0, segment.before);
@@ -142,17 +142,14 @@ impl Store {
         for walk in walks.values() {
             if !heads.contains(&walk.segment.before) {
                 let what = format!("segment {}: the segment before it is missing", walk.segment.name);
-                return Ok(faulty(report, None, what));
+                return Ok(faulty(report, what));
             }
         }
         for anchor in anchors {
-            match walks.get_mut(&anchor.segment) {
-                Some(walk) => walk.anchors.insert(anchor.rows, anchor.head),
-                None => {
-                    let what = format!("segment {} was noted and is missing", anchor.segment);
-                    return Ok(faulty(report, None, what));
-                }
+            let Some(walk) = walks.get_mut(&anchor.segment) else {
+                return Ok(faulty(report, format!("segment {} was noted and is missing", anchor.segment)));
             };
+            walk.anchors.insert(anchor.rows, anchor.head);
         }
         let mut scratch = Vec::new();
         let mut fault = None;
@@ -171,8 +168,9 @@ impl Store {
     }
 }
 
-fn faulty(report: Report, seq: Option<i64>, what: String) -> Report {
-    Report { fault: Some(Fault { seq, what }), ..report }
+fn faulty(mut report: Report, what: String) -> Report {
+    report.fault = Some(Fault { seq: None, what });
+    report
 }
 
 impl Walk {

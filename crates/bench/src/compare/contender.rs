@@ -118,7 +118,12 @@ fn gateway(kind: Kind, site: Site<'_>, home: &Path, address: SocketAddr) -> Comm
     let data = format!("data.dir={}", home.display());
     // Limits that hold nobody up here, and are counted all the same.
     let policy: &[&str] = if kind == Kind::Audited {
-        &["limits.requests_per_minute=10000000", "limits.concurrent=1000000", "upstream.slots=1000", "ops.port=0"]
+        &[
+            "limits.requests_per_minute=10000000",
+            "limits.concurrent=1000000",
+            "upstream.slots=1000",
+            "ops.port=0",
+        ]
     } else {
         &[
             "limits.requests_per_minute=0",

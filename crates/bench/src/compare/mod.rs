@@ -137,7 +137,9 @@ fn check_log(contender: &Contender, requests: u64) -> Outcome {
         Kind::Lines if lines < 2 * requests => {
             Err(format!("{lines} access lines for {requests} requests and more: some are missing").into())
         }
-        Kind::Nginx | Kind::Gateway | Kind::Audited if lines > 0 => Err("access lines where none were asked".into()),
+        Kind::Nginx | Kind::Gateway | Kind::Audited if lines > 0 => {
+            Err("access lines where none were asked".into())
+        }
         _ => Ok(()),
     }
 }
