@@ -91,6 +91,8 @@ pub struct Ledger {
     /// Refusals that found no place.
     lost: AtomicU64,
     failing: AtomicBool,
+    /// Since when, in seconds since 1970.
+    failing_since: AtomicU64,
     stopped: AtomicBool,
     writer: OnceLock<Thread>,
     /// Requests that have come and not ended.
@@ -108,6 +110,7 @@ impl Ledger {
             pending: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            failing_since: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             writer: OnceLock::new(),
             open: AtomicUsize::new(0),
@@ -118,6 +121,14 @@ impl Ledger {
     /// Can rows be written?
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// For how many seconds rows could not be written; 0 while they can.
+    pub fn lag(&self) -> u64 {
+        if !self.is_failing() {
+            return 0;
+        }
+        crate::store::wall().unsigned_abs().saturating_sub(self.failing_since.load(Ordering::Relaxed))
     }
 
     /// Rows that wait to be written, places of running requests included.
@@ -194,6 +205,9 @@ impl Ledger {
 
     /// Whether rows can be written; `true` when that is news.
     pub(super) fn set_failing(&self, failing: bool) -> bool {
+        if failing && !self.is_failing() {
+            self.failing_since.store(crate::store::wall().unsigned_abs(), Ordering::Relaxed);
+        }
         self.failing.swap(failing, Ordering::Relaxed) != failing
     }
 

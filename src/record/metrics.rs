@@ -104,6 +104,8 @@ pub struct Gauges {
     pub audit_pending: usize,
     /// Can rows be written?
     pub audit_failing: bool,
+    /// For how many seconds they could not.
+    pub audit_lag: u64,
 }
 
 fn head(out: &mut String, name: &str, about: &str, kind: &str) {
@@ -230,6 +232,8 @@ impl Gauges {
         ] {
             one(out, name, "gauge", about, value as u64);
         }
+        let about = "Seconds for which rows could not be written; 0 while they can.";
+        one(out, "portcullis_audit_lag_seconds", "gauge", about, self.audit_lag);
     }
 }
 

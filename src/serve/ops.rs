@@ -70,6 +70,7 @@ impl Ops {
             upstream_up: self.gate.pool.probe(&state.clock).await.is_ok(),
             audit_pending: ledger.pending(),
             audit_failing: ledger.is_failing(),
+            audit_lag: ledger.lag(),
         };
         ledger.metrics.page(&gauges)
     }

@@ -74,3 +74,21 @@ fn no_text_of_the_pages_scripts_spans_lines() {
         }
     }
 }
+
+/// The commands of docs/ADMIN.md that are marked as tested, one after another on one data folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_admin_page_work() {
+    let gate = crate::harness::Gateway::start().await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    crate::audit::rows(&gate.folder, 1).await;
+    let page = read("docs/ADMIN.md");
+    let blocks = page.split("<!-- tested -->\n```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines: Vec<_> = blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in lines {
+        let words = line.split_whitespace().map(|word| word.trim_matches('\'')).skip(1);
+        let (code, out, errors) = crate::keys::command(&gate.folder, &words.collect::<Vec<_>>());
+        assert_eq!(code, 0, "{line}: {errors}");
+        assert!(!out.is_empty(), "{line} says nothing");
+    }
+}
