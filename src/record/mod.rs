@@ -14,6 +14,7 @@ mod redact;
 mod shard;
 pub mod show;
 pub mod stamp;
+mod sums;
 pub mod trace;
 pub mod writer;
 

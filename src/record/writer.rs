@@ -3,7 +3,7 @@
 //! Promises that a row is written once, in the chain, together with its sums; that what cannot be written is kept and tried again; and that
 //! everybody knows while it cannot. Closes what processes that died left open.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::boots::{self, Dead};
 use super::flood::Flood;
 use super::ledger::{Ack, Ended, Event, Ledger};
 use super::stamp;
+use super::sums::Sums;
 use crate::config::AuditMode;
-use crate::store::audit::{Anchor, AuditRow, Batch, ChainKey, Segment};
-use crate::store::usage::UsageRow;
+use crate::store::audit::{Anchor, Batch, ChainKey, Segment};
 use crate::store::{Store, StoreError, wall};
 
 /// At most so much is lost where the process is killed in buffered mode, and a commit takes its time as well.
@@ -54,10 +54,6 @@ pub enum SetupError {
     #[error("cannot write to the data folder: {}", .0.kind())]
     Io(#[from] std::io::Error),
 }
-
-/// Sums by day (its number since 1970), key and model.
-type Sums = HashMap<SumOf, UsageRow>;
-type SumOf = (i64, Option<Arc<str>>, Option<Arc<str>>);
 
 /// The writer.
 #[derive(Debug)]
@@ -117,7 +113,7 @@ impl Writer {
             noted: (0, Instant::now()),
             batch: Batch::default(),
             acks: Vec::new(),
-            sums: Sums::new(),
+            sums: Sums::default(),
             places: 0,
             open: HashSet::new(),
             early: HashSet::new(),
@@ -221,7 +217,7 @@ impl Writer {
 
     fn ended(&mut self, ended: Ended) {
         self.places += 1;
-        add(&mut self.sums, &ended.row);
+        self.sums.add(&ended.row);
         let id = ended.row.request_id;
         if ended.begun {
             // In the same commit as its end, a begin tells nothing.
@@ -240,12 +236,11 @@ impl Writer {
 
     /// Writes what was gathered; `false`: it is kept for the next time.
     fn commit(&mut self) -> bool {
-        let Batch { rows, begins, ended } = &self.batch;
-        if rows.is_empty() && begins.is_empty() && ended.is_empty() && self.sums.is_empty() {
+        if self.batch.is_empty() && self.sums.is_empty() {
             self.ledger.settle(std::mem::take(&mut self.places));
             return true;
         }
-        let sums: Vec<_> = self.sums.iter().map(named).collect();
+        let sums = self.sums.rows();
         match self.setup.store.append(&self.key, &self.segment, &self.boot, &self.batch, &sums) {
             Ok(segment) => self.written(segment),
             Err(error) => {
@@ -265,7 +260,7 @@ impl Writer {
         self.segment = segment;
         self.open.extend(self.batch.begins.keys());
         self.batch = Batch::default();
-        self.sums.clear();
+        self.sums = Sums::default();
         self.acks.drain(..).for_each(|ack| ack.tell(true));
         self.ledger.settle(std::mem::take(&mut self.places));
         if self.ledger.set_failing(false) {
@@ -325,26 +320,4 @@ impl Writer {
         }
         tracing::info!(head = %Anchor::of(&self.segment), "the audit is closed");
     }
-}
-
-/// Adds a row to the sums of its day, key and model. Names are written out once a commit, not once a row.
-fn add(sums: &mut Sums, row: &AuditRow) {
-    let day = row.time.div_euclid(86_400_000);
-    let sum = sums.entry((day, row.key_id.clone(), row.model.clone())).or_default();
-    sum.requests += row.count;
-    sum.prompt_tokens += row.prompt_tokens.unwrap_or(0);
-    sum.output_tokens += row.output_tokens.unwrap_or(0);
-    sum.gpu_ms += row.gpu_ms.unwrap_or(0);
-    match &*row.ending {
-        "refused" => sum.refused += row.count,
-        "client_gone" => sum.cancelled += row.count,
-        "error" | "timeout" | "interrupted" => sum.failed += row.count,
-        _ => {}
-    }
-}
-
-fn named(((day, key, model), sum): (&SumOf, &UsageRow)) -> UsageRow {
-    let text = |name: &Option<Arc<str>>| name.as_deref().unwrap_or("").to_owned();
-    let day = stamp::day(day.saturating_mul(86_400));
-    UsageRow { day, key_id: text(key), model: text(model), ..sum.clone() }
 }

@@ -29,6 +29,19 @@ pub struct UsageRow {
     pub failed: u64,
 }
 
+impl UsageRow {
+    /// Adds the figures of another row.
+    pub fn join(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.gpu_ms += other.gpu_ms;
+        self.refused += other.refused;
+        self.cancelled += other.cancelled;
+        self.failed += other.failed;
+    }
+}
+
 /// What a key has used of its quotas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {

@@ -144,5 +144,12 @@ pub struct Batch {
     pub ended: Vec<u64>,
 }
 
+impl Batch {
+    /// Is there nothing to write?
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.begins.is_empty() && self.ended.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests;
