@@ -11,6 +11,7 @@
 #   bench    nginx and wrk
 #   lint     shellcheck
 #   browser  chromium and its fonts, for the tests of the page
+#   fail2ban fail2ban, for the test of its filter (Debian starts its service with it)
 #
 # Quiet when nothing is missing. Exit 2 when something is, and this user cannot install it.
 # shellcheck disable=SC2317  # the has_ functions are called by name, through need
@@ -42,6 +43,7 @@ has_node() { node -e 'process.exit(Number(process.versions.node.split(".")[0]) >
 has_nginx() { command -v nginx || [ -x /usr/sbin/nginx ]; }
 has_wrk() { command -v wrk; }
 has_chromium() { command -v chromium; }
+has_fail2ban() { command -v fail2ban-regex; }
 has_shellcheck() { command -v shellcheck; }
 
 # The library that bindgen loads, and the headers that come with it.
@@ -92,6 +94,7 @@ look() {
         need "python3" has_venv python3-venv
         ;;
       browser) need "chromium" has_chromium chromium fonts-dejavu-core ;;
+      fail2ban) need "fail2ban" has_fail2ban fail2ban ;;
       lint) need "shellcheck" has_shellcheck shellcheck ;;
       *) die 2 "unknown group: $group (see the head of scripts/ensure.sh)" ;;
     esac
@@ -122,7 +125,7 @@ install() {
   rm -f "$log"
 }
 
-[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint browser)"
+[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint browser fail2ban)"
 look "$@"
 [ "${#packages[@]}" -eq 0 ] && exit 0
 
