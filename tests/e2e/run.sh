@@ -138,4 +138,12 @@ if grep -q "$E2E_KEY" "$log"; then
   lines=$(grep -c "$E2E_KEY" "$log")
   [ "$lines" -le 2 ] || die 1 "e2e: the key stands on $lines lines of the log"
 fi
+
+# With gateways of their own.
+check "turns between keys" python3 "$here/fair.py" "$target/release/portcullis" "$target/release/portcullis-engine"
+if "$root/scripts/ensure.sh" fail2ban; then
+  check "fail2ban" "$here/fail2ban.sh" "$target/release/portcullis"
+else
+  say "e2e: NOT RUN: fail2ban is not installed"
+fi
 say "e2e: all passed"
