@@ -193,6 +193,8 @@ async fn drain(shared: &Shared, hurry: impl Future<Output = ()>) {
         tracing::info!(connections = shared.open(), "stopping; waiting for running answers");
     }
     tokio::select! {
+        // Where nothing is open, nothing is cut, however much of a hurry there is.
+        biased;
         () = shared.all_closed() => return,
         () = hurry => {}
         () = tokio::time::sleep(DRAIN) => {}

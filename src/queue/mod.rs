@@ -61,11 +61,13 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Turn {
     slots: Arc<Slots>,
+    /// Which of them, where they are bounded.
+    at: usize,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.slots.leave();
+        self.slots.leave(self.at);
     }
 }
 
@@ -99,15 +101,56 @@ enum Room {
 #[derive(Debug)]
 struct State {
     slots: usize,
-    free: usize,
+    /// Who has each slot that was ever taken: whoever runs is not new when it waits, too.
+    holders: Vec<Option<Principal>>,
+    /// Which of these are free.
+    free: Vec<usize>,
     rounds: Rounds<Arc<Ticket>>,
 }
 
+impl State {
+    fn running(&self) -> usize {
+        self.holders.len().saturating_sub(self.free.len())
+    }
+
+    /// A free slot, if there is one.
+    fn take(&mut self, principal: &Principal) -> Option<usize> {
+        if self.running() >= self.slots {
+            return None;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.holders.push(None);
+            self.holders.len() - 1
+        });
+        self.hold(at, principal);
+        Some(at)
+    }
+
+    fn hold(&mut self, at: usize, principal: &Principal) {
+        if let Some(holder) = self.holders.get_mut(at) {
+            *holder = Some(principal.clone());
+        }
+    }
+
+    fn holds(&self, principal: &Principal) -> bool {
+        self.holders.iter().flatten().any(|holder| holder == principal)
+    }
+}
+
 /// What became of a waiting request. It changes under the lock, until it has its turn or is refused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ticket {
+    principal: Principal,
     fate: AtomicU8,
+    /// The slot that it has, once it is granted.
+    at: AtomicUsize,
     waker: AtomicWaker,
+}
+
+/// What a request got at once.
+enum Entered {
+    Slot(usize),
+    Line(Arc<Ticket>),
 }
 
 const WAITING: u8 = 0;
@@ -122,7 +165,8 @@ impl Slots {
     /// So many requests at once (`None`: no bound).
     pub fn new(slots: Option<usize>, queue: config::Queue) -> Arc<Self> {
         let room = slots.map_or(Room::Unbounded(AtomicUsize::new(0)), |slots| {
-            Room::Bounded(Mutex::new(State { slots, free: slots, rounds: Rounds::new(queue.length) }))
+            let rounds = Rounds::new(queue.length);
+            Room::Bounded(Mutex::new(State { slots, holders: Vec::new(), free: Vec::new(), rounds }))
         });
         Arc::new(Self { length: queue.length, wait: queue.wait, room })
     }
@@ -144,9 +188,12 @@ impl Slots {
         account: &Account,
         progress: Option<&Progress>,
     ) -> Result<Turn, QueueError> {
-        let Some(ticket) = self.enter(account)? else { return Ok(Turn { slots: Arc::clone(self) }) };
+        let ticket = match self.enter(account)? {
+            Entered::Slot(at) => return Ok(Turn { slots: Arc::clone(self), at }),
+            Entered::Line(ticket) => ticket,
+        };
         let by = clock::after(clock.now(), self.wait);
-        let waiting = Waiting { slots: self, principal: &account.principal, ticket };
+        let waiting = Waiting { slots: self, ticket };
         let decided = std::future::poll_fn(|cx| {
             waiting.ticket.waker.register(cx.waker());
             match waiting.ticket.fate.load(Ordering::Acquire) {
@@ -172,18 +219,17 @@ impl Slots {
         }
     }
 
-    /// Takes a slot (`None`), or a place in the queue.
-    fn enter(&self, account: &Account) -> Result<Option<Arc<Ticket>>, QueueError> {
+    /// Takes a slot, or a place in the queue.
+    fn enter(&self, account: &Account) -> Result<Entered, QueueError> {
         let mut state = match self.lock() {
             Ok(state) => state,
             Err(running) => {
                 running.fetch_add(1, Ordering::Relaxed);
-                return Ok(None);
+                return Ok(Entered::Slot(0));
             }
         };
-        if state.free > 0 {
-            state.free -= 1;
-            return Ok(None);
+        if let Some(at) = state.take(&account.principal) {
+            return Ok(Entered::Slot(at));
         }
         let waiting = state.rounds.waiting();
         let evicted = if waiting < self.length {
@@ -193,13 +239,19 @@ impl Slots {
             evicted.fate.store(REFUSED, Ordering::Release);
             Some(evicted)
         };
-        let ticket = Arc::new(Ticket::default());
-        state.rounds.push(account, Arc::clone(&ticket));
+        let ticket = Arc::new(Ticket {
+            principal: account.principal.clone(),
+            fate: AtomicU8::new(WAITING),
+            at: AtomicUsize::new(0),
+            waker: AtomicWaker::new(),
+        });
+        let runs = state.holds(&account.principal);
+        state.rounds.push(account, runs, Arc::clone(&ticket));
         drop(state);
         if let Some(evicted) = evicted {
             evicted.waker.wake();
         }
-        Ok(Some(ticket))
+        Ok(Entered::Line(ticket))
     }
 
     /// How many turns will be given before this one's and with it; 0 for whoever does not wait.
@@ -212,15 +264,14 @@ impl Slots {
     pub fn load(&self) -> Load {
         match self.lock() {
             Ok(state) => {
-                let running = state.slots.saturating_sub(state.free);
-                Load { waiting: state.rounds.waiting(), running, slots: Some(state.slots) }
+                Load { waiting: state.rounds.waiting(), running: state.running(), slots: Some(state.slots) }
             }
             Err(running) => Load { waiting: 0, running: running.load(Ordering::Relaxed), slots: None },
         }
     }
 
     /// Gives a slot to the next in line, or back.
-    fn leave(&self) {
+    fn leave(&self, at: usize) {
         let mut state = match self.lock() {
             Ok(state) => state,
             Err(running) => {
@@ -229,9 +280,14 @@ impl Slots {
             }
         };
         let Some(next) = state.rounds.pop() else {
-            state.free += 1;
+            if let Some(holder) = state.holders.get_mut(at) {
+                *holder = None;
+            }
+            state.free.push(at);
             return;
         };
+        state.hold(at, &next.principal);
+        next.at.store(at, Ordering::Relaxed);
         next.fate.store(GRANTED, Ordering::Release);
         drop(state);
         next.waker.wake();
@@ -241,13 +297,12 @@ impl Slots {
 /// A place in the queue. Dropped without being accepted, it is left, and a turn that came meanwhile goes to the next.
 struct Waiting<'a> {
     slots: &'a Arc<Slots>,
-    principal: &'a Principal,
     ticket: Arc<Ticket>,
 }
 
 impl Waiting<'_> {
     fn accept(self) -> Turn {
-        let turn = Turn { slots: Arc::clone(self.slots) };
+        let turn = Turn { slots: Arc::clone(self.slots), at: self.ticket.at.load(Ordering::Relaxed) };
         self.ticket.fate.store(TAKEN, Ordering::Relaxed);
         turn
     }
@@ -261,11 +316,11 @@ impl Drop for Waiting<'_> {
         let Ok(mut state) = self.slots.lock() else { return };
         let fate = self.ticket.fate.load(Ordering::Acquire);
         if fate == WAITING {
-            state.rounds.remove(self.principal, |other| Arc::ptr_eq(other, &self.ticket));
+            state.rounds.remove(&self.ticket.principal, |other| Arc::ptr_eq(other, &self.ticket));
         }
         drop(state);
         if fate == GRANTED {
-            self.slots.leave();
+            self.slots.leave(self.ticket.at.load(Ordering::Relaxed));
         }
     }
 }

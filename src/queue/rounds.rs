@@ -70,8 +70,8 @@ impl<T> Rounds<T> {
         self.lanes().find(|lane| lane.principal == *principal)
     }
 
-    /// One more waits.
-    pub(super) fn push(&mut self, account: &Account, request: T) {
+    /// One more waits. Where others of its principal run already, it is not new: it has had a turn.
+    pub(super) fn push(&mut self, account: &Account, runs: bool, request: T) {
         self.waiting += 1;
         let weight = account.weight();
         if let Some(lane) = self.lane(&account.principal) {
@@ -86,7 +86,8 @@ impl<T> Rounds<T> {
             self.next.retain(|lane| !lane.requests.is_empty());
         }
         let requests = VecDeque::from([request]);
-        self.new.push_back(Lane { principal: account.principal.clone(), weight, credit: weight, requests });
+        let lane = Lane { principal: account.principal.clone(), weight, credit: weight, requests };
+        if runs { self.now.push_back(lane) } else { self.new.push_back(lane) }
     }
 
     /// Takes whose turn it is.
@@ -186,13 +187,13 @@ mod tests {
         let (a, b, c) = (account("a", 1), account("b", 2), account("c", 1));
         let mut rounds = Rounds::new(100);
         for request in ["a1", "a2", "a3"] {
-            rounds.push(&a, request);
+            rounds.push(&a, false, request);
         }
         for request in ["b1", "b2", "b3", "b4"] {
-            rounds.push(&b, request);
+            rounds.push(&b, false, request);
         }
         assert_eq!(rounds.pop(), Some("a1"));
-        rounds.push(&c, "c1");
+        rounds.push(&c, false, "c1");
         assert_eq!(rounds.clone().place(|request| *request == "c1"), 2, "behind b, who is new as well");
         assert_eq!(rounds.clone().place(|request| *request == "a3"), 7);
         assert_eq!(rounds.clone().place(|request| *request == "a1"), 0);
@@ -207,11 +208,11 @@ mod tests {
             for pause in 0..12 {
                 let (goes, stays) = (account("goes", weights.0), account("stays", weights.1));
                 let (mut rounds, mut turns, mut passed) = (Rounds::new(2_000), 0, pause);
-                rounds.push(&stays, "stays");
+                rounds.push(&stays, false, "stays");
                 for _ in 0..1_000 {
-                    rounds.push(&stays, "stays");
+                    rounds.push(&stays, false, "stays");
                     if passed == pause {
-                        rounds.push(&goes, "goes");
+                        rounds.push(&goes, false, "goes");
                     }
                     passed += 1;
                     if rounds.pop() == Some("goes") {
@@ -227,13 +228,13 @@ mod tests {
     fn a_flood_of_new_principals_starves_nobody_and_is_not_remembered() {
         let (mut rounds, mut row, mut most) = (Rounds::new(20), 0, 0);
         let old = account("old", 100);
-        (0..10).for_each(|_| rounds.push(&old, "old"));
+        (0..10).for_each(|_| rounds.push(&old, false, "old"));
         for n in 0..2_000 {
-            rounds.push(&account(&format!("new {n}"), 1), "new");
+            rounds.push(&account(&format!("new {n}"), 1), false, "new");
             row += 1;
             if rounds.pop() == Some("old") {
                 row = 0;
-                rounds.push(&old, "old");
+                rounds.push(&old, false, "old");
                 assert_eq!(rounds.pop(), Some("new"));
             }
             assert!(row <= 16, "{row} turns in a row");
@@ -249,10 +250,10 @@ mod tests {
         let (a, b, c) = (account("a", 4), account("b", 1), account("c", 1));
         let mut rounds = Rounds::new(8);
         for request in ["a1", "a2", "a3", "a4", "a5"] {
-            rounds.push(&a, request);
+            rounds.push(&a, false, request);
         }
         for request in ["b1", "b2", "b3"] {
-            rounds.push(&b, request);
+            rounds.push(&b, false, request);
         }
         assert_eq!(rounds.evict(&b), None, "it is the largest itself");
         assert_eq!(rounds.evict(&a), Some("b3"));

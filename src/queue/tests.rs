@@ -46,6 +46,22 @@ fn one_principal_is_served_in_order_and_leaving_passes_the_turn_on() {
 }
 
 #[test]
+fn who_runs_already_is_not_new() {
+    for slots_of_all in [1, 3] {
+        let (slots, clock) = slots(slots_of_all, 10);
+        let (heavy, light) = (account("heavy", 1), account("light", 1));
+        let mut turns: Vec<_> =
+            (0..slots_of_all).map(|_| now(slots.wait(&clock, &heavy, None)).expect("a free slot")).collect();
+        let mut many: Vec<_> = (0..5).map(|_| Box::pin(slots.wait(&clock, &heavy, None))).collect();
+        assert!(many.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
+        let mut one = Box::pin(slots.wait(&clock, &light, None));
+        assert!(poll(one.as_mut()).is_pending());
+        turns.pop();
+        assert!(poll(one.as_mut()).is_ready(), "the next slot is the light one's, of {slots_of_all}");
+    }
+}
+
+#[test]
 fn nobody_waits_where_the_length_is_zero_and_all_pass_without_a_bound() {
     let (none, clock) = slots(1, 0);
     let one = account("one", 0);

@@ -30,7 +30,7 @@ import urllib.request
 
 HEAVY, WAITING, TOKENS = 12, 8, 40
 # For each light request: turns of the heavy key that may end before it has its own; half a turn more is for all else.
-TURNS = (2, 1, 1, 1)
+TURNS = (1, 1, 1, 1)
 SLACK = 0.5
 READY = int(os.environ.get("E2E_READY_SECONDS", "600"))  # the first start fetches the model
 OWN_KEY = "e2e-fair-key-of-enough-length"
