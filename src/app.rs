@@ -86,14 +86,6 @@ impl App {
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
         let mut store = open_store(config)?;
-        let ledger = Ledger::new(config.audit.mode);
-        let setup = Setup {
-            folder: config.data_dir.clone(),
-            store: Store::open(&config.data_dir)?,
-            keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
-        };
-        let writer = Writer::open(Arc::clone(&ledger), setup)?;
-        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
         let generated = match config.keys {
             Keys::Generated => {
                 generated_key(&config.data_dir, &mut store)?.map(|(key, new)| Generated { key, new })
@@ -121,6 +113,15 @@ impl App {
             max_per_address: config.listen.max_per_address,
         };
         let ops = bind_ops(&config.ops)?;
+        // Behind the addresses: a start that fails at them leaves no mark in the audit.
+        let ledger = Ledger::new(config.audit.mode);
+        let setup = Setup {
+            folder: config.data_dir.clone(),
+            store: Store::open(&config.data_dir)?,
+            keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
+        };
+        let writer = Writer::open(Arc::clone(&ledger), setup)?;
+        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
         let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, desk));
         let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
         let ops = ops
@@ -183,7 +184,7 @@ impl App {
 fn open_store(config: &Config) -> Result<Store, StoreError> {
     let open = || {
         let store = Store::open(&config.data_dir)?;
-        store.check().map(|()| store)
+        store.check(config.quarantine).map(|()| store)
     };
     match open() {
         Err(StoreError::Damaged(what)) if config.quarantine => {

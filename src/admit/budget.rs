@@ -211,7 +211,8 @@ impl Budget {
     }
 
     /// Is there nothing to remember?
-    pub(super) fn is_idle(&self, at: Moment) -> bool {
+    pub(super) fn is_idle(&mut self, at: Moment) -> bool {
+        self.turn_to(at);
         self.owed(at) == 0 && self.month.used == 0 && self.month.reserved == 0 && self.gpu.used == 0
     }
 }

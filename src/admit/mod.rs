@@ -210,6 +210,7 @@ pub struct Admit {
     limits: Limits,
     /// What keys had used when this process started; taken when a key calls first.
     spent: Mutex<HashMap<String, Spent>>,
+    started: Moment,
     meters: Mutex<HashMap<Principal, Arc<Meter>>>,
 }
 
@@ -217,7 +218,7 @@ impl Admit {
     /// With these limits for everybody who has none of their own.
     pub fn new(limits: &Limits, spent: Vec<(String, Spent)>) -> Self {
         let spent = Mutex::new(spent.into_iter().collect());
-        Self { limits: *limits, spent, meters: Mutex::new(HashMap::new()) }
+        Self { limits: *limits, spent, started: moment(), meters: Mutex::new(HashMap::new()) }
     }
 
     /// Counts a request, or says why not. One that `spends` nothing needs no budget: whoever has used up theirs may still ask when it is
@@ -277,10 +278,11 @@ impl Admit {
         }
         if meters.len() >= ADDRESSES {
             let at = moment();
+            let budgets = Effective::of(&self.limits, None).budgets();
             meters.retain(|principal, meter| {
                 let idle = meter.running.load(Ordering::Relaxed) == 0
                     && meter.rate.is_full(now)
-                    && meter.budget().is_idle(at);
+                    && (!budgets || meter.budget().is_idle(at));
                 matches!(principal, Principal::Key(_)) || !idle
             });
         }
@@ -293,7 +295,8 @@ impl Admit {
     fn budget(&self, principal: &Principal) -> Budget {
         let Principal::Key(id) = principal else { return Budget::of(Spent::default(), moment()) };
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        Budget::of(spent.remove(&*id.0).unwrap_or_default(), moment())
+        // Of the day and the month in which it was read.
+        Budget::of(spent.remove(&*id.0).unwrap_or_default(), self.started)
     }
 }
 

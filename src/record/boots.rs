@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -19,7 +20,7 @@ pub(super) fn mark(data: &Path) -> io::Result<(String, File)> {
     let mut bytes = [0; 6];
     getrandom::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
     let boot = bytes.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
-    fs::create_dir_all(folder(data))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder(data))?;
     let file = File::create_new(folder(data).join(&boot))?;
     if lock(&file) { Ok((boot, file)) } else { Err(io::Error::other("the mark is taken")) }
 }
@@ -47,4 +48,17 @@ pub(super) fn look(data: &Path, boot: &str) -> io::Result<Dead> {
 pub(super) fn forget(data: &Path, boot: &str) {
     // One that stays is found unlocked, and means nothing.
     let _gone = fs::remove_file(folder(data).join(boot));
+}
+
+/// Removes the marks of all processes that are dead.
+pub(super) fn forget_dead(data: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder(data))? {
+        let name = entry?.file_name();
+        if let Some(boot) = name.to_str()
+            && let Dead::Yes(Some(_mark)) = look(data, boot)?
+        {
+            forget(data, boot);
+        }
+    }
+    Ok(())
 }

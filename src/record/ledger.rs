@@ -143,10 +143,15 @@ impl Ledger {
 
     /// Takes a place for the row of a request; `false` while there is none.
     pub fn take_place(&self) -> Result<bool, LedgerError> {
-        if self.is_failing() {
+        self.take(MOST)
+    }
+
+    fn take(&self, most: usize) -> Result<bool, LedgerError> {
+        // Sums alone can wait for a store that cannot be written.
+        if self.is_failing() && self.mode != AuditMode::Off {
             return Err(LedgerError::Failing);
         }
-        if self.pending.fetch_add(1, Ordering::Relaxed) < MOST {
+        if self.pending.fetch_add(1, Ordering::Relaxed) < most {
             return Ok(true);
         }
         self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -172,7 +177,8 @@ impl Ledger {
 
     /// Takes a row. One without a place of its own is counted, and not kept, where there is none.
     pub(super) fn end(&self, ended: Ended, placed: bool) {
-        if !placed && !self.take_place().unwrap_or(false) {
+        // A flood of refusals leaves places for those who are admitted.
+        if !placed && !self.take(MOST / 2).unwrap_or(false) {
             self.lost.fetch_add(ended.row.count, Ordering::Relaxed);
             return;
         }
@@ -186,7 +192,7 @@ impl Ledger {
     }
 
     /// All that came since the last time, into `events`.
-    pub(super) fn take(&self, events: &mut Vec<Event>) {
+    pub(super) fn collect(&self, events: &mut Vec<Event>) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             events.append(&mut shard);

@@ -10,6 +10,7 @@ mod flood;
 mod ledger;
 mod line;
 pub mod metrics;
+mod past;
 mod redact;
 mod shard;
 pub mod show;

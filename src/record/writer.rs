@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::boots::{self, Dead};
 use super::flood::Flood;
 use super::ledger::{Ack, Ended, Event, Ledger};
 use super::stamp;
 use super::sums::Sums;
+use super::{boots, past};
 use crate::config::AuditMode;
-use crate::store::audit::{Anchor, Batch, ChainKey, Segment};
+use crate::store::audit::{Anchor, Batch, ChainKey, Mac, Segment};
 use crate::store::{Store, StoreError, wall};
 
 /// At most so much is lost where the process is killed in buffered mode, and a commit takes its time as well.
@@ -39,6 +39,20 @@ pub struct Setup {
     pub store: Store,
     /// Segments that ended so many seconds ago are dropped; none: never.
     pub keep: Option<i64>,
+}
+
+/// A segment without rows.
+fn begun(name: String, before: Mac) -> Segment {
+    Segment {
+        name,
+        started_at: wall(),
+        ended_at: None,
+        before,
+        head: before,
+        dropped: false,
+        rows: 0,
+        open: 0,
+    }
 }
 
 /// Why there is no writer.
@@ -88,19 +102,9 @@ impl Writer {
         setup.store.durable(ledger.mode == AuditMode::Strict)?;
         let key = ChainKey::of(&setup.folder)?;
         let (boot, mark) = boots::mark(&setup.folder)?;
-        let before = match setup.store.segments()?.last() {
-            Some((segment, _)) => segment.head,
-            None => Anchor::before(&setup.folder)?.unwrap_or_default(),
-        };
-        let segment = Segment {
-            name: format!("{boot}-1"),
-            started_at: wall(),
-            ended_at: None,
-            before,
-            head: before,
-            dropped: false,
-            rows: 0,
-        };
+        let dead = past::dead(&setup.store, &key, &setup.folder)?;
+        let before = past::last_head(&setup.store, &setup.folder)?;
+        let segment = begun(format!("{boot}-1"), before);
         setup.store.keep_segment(&key, &segment)?;
         let mut writer = Self {
             ledger,
@@ -120,38 +124,10 @@ impl Writer {
             flood: Flood::default(),
             events: Vec::new(),
         };
-        writer.close_orphans()?;
-        writer.drop_old()?;
+        let (store, folder) = (&mut writer.setup.store, &writer.setup.folder);
+        writer.segment = past::close(store, &writer.key, &writer.segment, folder, dead)?;
+        past::drop_old(store, &writer.key, writer.setup.keep)?;
         Ok(writer)
-    }
-
-    /// Requests of processes that died have ended with them.
-    fn close_orphans(&mut self) -> Result<(), SetupError> {
-        for boot in self.setup.store.begun_boots()? {
-            // Held while its rows are written, so that nobody else closes them too.
-            let Dead::Yes(_mark) = boots::look(&self.setup.folder, &boot)? else { continue };
-            let orphans = self.setup.store.orphans(&boot)?;
-            let ended = orphans.iter().map(|begin| begin.request_id).collect();
-            let rows: Vec<_> = orphans.into_iter().map(crate::store::audit::Begin::interrupted).collect();
-            tracing::warn!(rows = rows.len(), "requests of a process that died are closed as interrupted");
-            let batch = Batch { rows, ended, ..Batch::default() };
-            self.segment = self.setup.store.append(&self.key, &self.segment, &boot, &batch, &[])?;
-            boots::forget(&self.setup.folder, &boot);
-        }
-        Ok(())
-    }
-
-    /// Old segments go whole.
-    fn drop_old(&mut self) -> Result<(), StoreError> {
-        let Some(keep) = self.setup.keep else { return Ok(()) };
-        let old = wall().saturating_sub(keep);
-        for (segment, _) in self.setup.store.segments()? {
-            if !segment.dropped && segment.ended_at.is_some_and(|ended| ended <= old) {
-                let rows = self.setup.store.drop_segment(&self.key, &segment)?;
-                tracing::info!(segment = segment.name, rows, "an old part of the audit was dropped");
-            }
-        }
-        Ok(())
     }
 
     /// Writes until the ledger is stopped, in a thread of its own.
@@ -190,7 +166,7 @@ impl Writer {
     /// Takes over what came, and sorts it.
     fn gather(&mut self, last: bool) {
         let mut events = std::mem::take(&mut self.events);
-        self.ledger.take(&mut events);
+        self.ledger.collect(&mut events);
         self.ledger.metrics.add(&events);
         for event in events.drain(..) {
             match event {
@@ -207,7 +183,10 @@ impl Writer {
         let unkept = self.ledger.take_lost();
         if unkept > 0 {
             self.ledger.metrics.lost(unkept);
-            tracing::warn!(refusals = unkept, "refusals were counted and have no row: too many came at once");
+            tracing::warn!(
+                requests = unkept,
+                "requests that were refused or needed no model have no row: there was no place for it"
+            );
         }
         let minute = wall().div_euclid(60);
         for row in self.flood.turn(minute, last) {
@@ -230,7 +209,10 @@ impl Writer {
         if self.ledger.mode == AuditMode::Off {
             return;
         }
-        let row = if ended.row.ending == "refused" { self.flood.row(ended.row) } else { Some(ended.row) };
+        // What nobody known asked for, and nothing went upstream for, comes from whoever likes: it must not fill the disk.
+        let idle = ended.row.key_id.is_none() && ended.row.upstream.is_none();
+        let row =
+            if idle || ended.row.ending == "refused" { self.flood.row(ended.row) } else { Some(ended.row) };
         self.batch.rows.extend(row);
     }
 
@@ -241,6 +223,7 @@ impl Writer {
             return true;
         }
         let sums = self.sums.rows();
+        self.batch.open = (self.open.len() + self.batch.begins.len()) as u64;
         match self.setup.store.append(&self.key, &self.segment, &self.boot, &self.batch, &sums) {
             Ok(segment) => self.written(segment),
             Err(error) => {
@@ -257,7 +240,12 @@ impl Writer {
 
     fn written(&mut self, segment: Segment) {
         self.ledger.metrics.committed(segment.rows - self.segment.rows);
+        let first = self.segment.rows == 0 && segment.rows > 0;
         self.segment = segment;
+        if first {
+            // From its first rows on, a segment that is taken away is missed.
+            self.note();
+        }
         self.open.extend(self.batch.begins.keys());
         self.batch = Batch::default();
         self.sums = Sums::default();
@@ -277,7 +265,7 @@ impl Writer {
         let new_day = stamp::day(self.segment.started_at) != stamp::day(wall());
         if new_day
             && self.batch.rows.is_empty()
-            && let Err(error) = self.roll().and_then(|()| self.drop_old())
+            && let Err(error) = self.roll()
         {
             tracing::warn!(%error, "the audit goes on in the segment of an earlier day");
         }
@@ -296,18 +284,12 @@ impl Writer {
         let closed = Segment { ended_at: Some(now), ..self.segment.clone() };
         self.setup.store.keep_segment(&self.key, &closed)?;
         let head = closed.head;
-        self.segment = Segment {
-            name: format!("{}-{}", self.boot, self.segments + 1),
-            started_at: now,
-            ended_at: None,
-            before: head,
-            head,
-            dropped: false,
-            rows: 0,
-        };
+        self.segment = begun(format!("{}-{}", self.boot, self.segments + 1), head);
+        self.segment.open = closed.open;
         self.segments += 1;
         self.noted = (0, Instant::now());
-        self.setup.store.keep_segment(&self.key, &self.segment)
+        self.setup.store.keep_segment(&self.key, &self.segment)?;
+        past::drop_old(&mut self.setup.store, &self.key, self.setup.keep)
     }
 
     /// The last words of a clean stop.

@@ -96,11 +96,7 @@ fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         id: row.get(0)?,
         name: row.get(1)?,
         scopes: Scopes::parse(scopes.split(',')).ok_or_else(|| broken(2))?,
-        models: models
-            .iter()
-            .map(|glob| ModelGlob::parse(glob))
-            .collect::<Result<_, _>>()
-            .map_err(|_| broken(3))?,
+        models: models.into_iter().map(ModelGlob::known).collect(),
         limits: serde_json::from_str(&limits).map_err(|_| broken(4))?,
         note: row.get(5)?,
         created_at: row.get(6)?,
@@ -149,11 +145,14 @@ impl Store {
         Ok(change.commit()?)
     }
 
-    /// All keys, in the order in which they were made.
+    /// All keys, in the order in which they were made. One that cannot be read opens nothing, and keeps no other from being read.
     pub fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {
         let mut query =
             self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM keys ORDER BY created_at, id"))?;
-        Ok(query.query_map([], key)?.collect::<Result<_, _>>()?)
+        let rows = query.query_map([], key)?;
+        Ok(rows
+            .filter_map(|row| row.inspect_err(|error| tracing::warn!(%error, "a key cannot be read")).ok())
+            .collect())
     }
 
     /// One key.

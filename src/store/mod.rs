@@ -85,7 +85,7 @@ impl Store {
         let path = folder.join(FILE);
         let new = !path.exists();
         let db = Connection::open(&path).map_err(|error| opened(&error, fault))?;
-        if new {
+        if new || path.metadata().is_ok_and(|now| now.permissions().mode() & 0o077 != 0) {
             // Names of keys and of models are nobody else's business.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
                 .map_err(|error| fault(error.kind().to_string()))?;
@@ -126,11 +126,11 @@ impl Store {
         Ok(self.db.pragma_update(None, "synchronous", if strict { "FULL" } else { "NORMAL" })?)
     }
 
-    /// Looks for damage. A large store is looked at in its small tables only: `portcullis audit verify` reads the rest.
-    pub fn check(&self) -> Result<(), StoreError> {
+    /// Looks for damage. `whole`: in every page; otherwise a large store is looked at in its small tables, and where it is written to.
+    pub fn check(&self, whole: bool) -> Result<(), StoreError> {
         let pages: u64 = self.db.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let size: u64 = self.db.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let checks: &[&str] = if pages.saturating_mul(size) <= CHECK_WHOLE {
+        let checks: &[&str] = if whole || pages.saturating_mul(size) <= CHECK_WHOLE {
             &["PRAGMA quick_check(1)"]
         } else {
             &["PRAGMA quick_check(keys)", "PRAGMA quick_check(secrets)", "PRAGMA quick_check(audit_chain)"]
@@ -141,7 +141,22 @@ impl Store {
                 return Err(StoreError::Damaged(said.lines().next().unwrap_or_default().to_owned()));
             }
         }
-        Ok(())
+        self.try_writing()
+    }
+
+    /// Writes where rows will be written, and takes it back.
+    fn try_writing(&self) -> Result<(), StoreError> {
+        let tried = self.db.execute_batch(
+            "BEGIN IMMEDIATE;
+             INSERT INTO audit SELECT NULL, '', 0, 0, '', NULL, NULL, '', '', NULL, '', 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0,
+               NULL, NULL, 0, '', NULL, 0, zeroblob(32);
+             INSERT INTO usage VALUES ('', '', '', 0, 0, 0, 0, 0, 0, 0);
+             INSERT INTO audit_begin VALUES ('', '', 0, NULL, NULL, '', '', NULL, 0, zeroblob(32));",
+        );
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        Ok(tried?)
     }
 }
 
@@ -205,7 +220,7 @@ pub(crate) mod testing {
         let error = Store::open(&folder.0).unwrap_err();
         assert!(matches!(error, StoreError::Damaged(_)), "{error}");
         quarantine(&folder.0, 5).unwrap();
-        Store::open(&folder.0).unwrap().check().unwrap();
+        Store::open(&folder.0).unwrap().check(false).unwrap();
         assert!(Store::read(&folder.0.join("nowhere")).is_err());
     }
 }

@@ -67,6 +67,7 @@ CREATE TABLE audit_begin (
   route TEXT NOT NULL,
   model TEXT,
   stream INTEGER NOT NULL,
+  mac BLOB NOT NULL,
   PRIMARY KEY (boot, request_id)
 ) WITHOUT ROWID;
 CREATE TABLE audit_chain (
@@ -77,6 +78,7 @@ CREATE TABLE audit_chain (
   head BLOB NOT NULL,
   dropped INTEGER NOT NULL,
   rows INTEGER NOT NULL,
+  open INTEGER NOT NULL,
   mac BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE usage (

@@ -72,10 +72,17 @@ impl ModelGlob {
         let rest = rest.strip_prefix("registry.ollama.ai/").unwrap_or(rest);
         let rest = rest.strip_prefix("library/").unwrap_or(rest);
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"*_-.:/".contains(&b);
-        if rest.len() > 256 || !rest.bytes().all(fits) || rest.matches('*').count() > 8 {
+        // `library/*` means every model without another namespace, which no pattern here says.
+        let widened = rest == "*" && lower != "*";
+        if widened || rest.len() > 256 || !rest.bytes().all(fits) || rest.matches('*').count() > 8 {
             return Err(InvalidGlob);
         }
         Ok(Self(rest.to_owned()))
+    }
+
+    /// A pattern that was read before, as [`ModelGlob::as_str`] gave it.
+    pub fn known(text: String) -> Self {
+        Self(text)
     }
 
     /// The pattern as it is compared.
@@ -136,7 +143,7 @@ mod tests {
         ] {
             assert!(!fits(glob, name), "{glob} {name}");
         }
-        for bad in ["", "a b*", "*;", "a'*", "*********"] {
+        for bad in ["", "library/*", "registry.ollama.ai/*", "a b*", "*;", "a'*", "*********"] {
             assert_eq!(ModelGlob::parse(bad), Err(InvalidGlob), "{bad:?}");
         }
     }

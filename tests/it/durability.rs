@@ -275,7 +275,7 @@ async fn a_damaged_store_is_named_and_set_aside_on_demand() {
         let mut bytes = sound.clone();
         bytes[page * 4096..page * 4096 + 64].fill(0xa5);
         fs::write(&file, &bytes).unwrap();
-        match Store::open(&folder.0).and_then(|store| store.check()) {
+        match Store::open(&folder.0).and_then(|store| store.check(false)) {
             Err(StoreError::Damaged(_)) => found += 1,
             Err(other) => panic!("page {page}: {other}"),
             Ok(()) => {}

@@ -77,6 +77,7 @@ fn fill(folder: &Path, args: &ScaleArgs) -> Outcome<Vec<ApiKey>> {
         head: [0; 32],
         dropped: false,
         rows: 0,
+        open: 0,
     };
     let mut written = 0;
     while written < args.rows {

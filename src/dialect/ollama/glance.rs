@@ -20,6 +20,10 @@ pub(super) struct Glance<'l> {
     pub(super) worked: Option<u64>,
 }
 
+/// Tokens of one answer, far beyond any.
+const MOST_TOKENS: u64 = 1_000_000_000;
+/// Eleven days.
+const MOST_NANOS: u64 = 1_000_000_000_000_000;
 /// Deeper than any answer: bounds the recursion.
 const DEPTH: u8 = 64;
 
@@ -36,10 +40,11 @@ pub(super) fn glance(line: &[u8]) -> Option<Glance<'_>> {
         // Twice, or in other letters, readers would differ on whether it failed.
         Some(b"error") => odd |= found.error.replace(value).is_some(),
         Some(key) if key.eq_ignore_ascii_case(b"error") => odd = true,
-        Some(b"prompt_eval_count") => found.prompt = number(value),
-        Some(b"eval_count") => found.output = number(value),
+        Some(b"prompt_eval_count") => found.prompt = number(value, MOST_TOKENS),
+        Some(b"eval_count") => found.output = number(value, MOST_TOKENS),
         Some(b"prompt_eval_duration" | b"eval_duration") => {
-            found.worked = number(value).map(|nanos| found.worked.unwrap_or(0).saturating_add(nanos));
+            let nanos = number(value, MOST_NANOS);
+            found.worked = nanos.map(|nanos| found.worked.unwrap_or(0).saturating_add(nanos));
         }
         Some(_) => {}
         // It could hide one of ours; Ollama writes no such keys.
@@ -48,11 +53,16 @@ pub(super) fn glance(line: &[u8]) -> Option<Glance<'_>> {
     (!odd && blank(line, end) == line.len()).then_some(found)
 }
 
-fn number(value: &[u8]) -> Option<u64> {
-    value.iter().try_fold(0_u64, |number, &b| {
+/// A count, brought down to what one answer could have: sums of absurd ones would leave the range of whatever adds them.
+fn number(value: &[u8], most: u64) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let exact = value.iter().try_fold(0_u64, |number, &b| {
         let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
-    })
+    });
+    Some(exact.unwrap_or(most).min(most))
 }
 
 #[cfg(test)]
@@ -94,6 +104,10 @@ mod tests {
     fn reads_the_counts() {
         let found = glance(b"{\"done\":true,\"prompt_eval_count\":12,\"eval_count\":0}\r\n").unwrap();
         assert_eq!((found.done, found.prompt, found.output), (true, Some(12), Some(0)));
+        let absurd =
+            glance(b"{\"done\":true,\"eval_count\":99999999999999999999999,\"prompt_eval_count\":-1}")
+                .unwrap();
+        assert_eq!((absurd.output, absurd.prompt), (Some(MOST_TOKENS), None));
         assert_eq!(glance(b"{\"error\":\"boom\"}").unwrap().error, Some(&b"\"boom\""[..]));
         for bad in [
             &b"{}{}"[..],

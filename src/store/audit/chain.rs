@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use super::AuditRow;
+use super::{AuditRow, Begin};
 
 /// HMAC-SHA256 (RFC 2104).
 pub type Mac = [u8; 32];
@@ -112,6 +112,14 @@ impl ChainKey {
         mac.finalize().into_bytes().into()
     }
 
+    /// The code of a begin.
+    pub fn begin(&self, boot: &str, begin: &Begin) -> Mac {
+        let mut out = b"begin".to_vec();
+        text(&mut out, Some(boot));
+        canonical(&begin.clone().interrupted(), &mut out);
+        self.mac(&[&out])
+    }
+
     /// The code of a row behind the one before. `scratch` is kept from row to row.
     pub fn link(&self, before: &Mac, row: &AuditRow, scratch: &mut Vec<u8>) -> Mac {
         scratch.clear();
@@ -137,6 +145,8 @@ pub struct Segment {
     pub dropped: bool,
     /// How many it has, or had.
     pub rows: u64,
+    /// Begins of its process that had no end when it was last written to.
+    pub open: u64,
 }
 
 impl Segment {
@@ -150,6 +160,7 @@ impl Segment {
         out.extend_from_slice(&self.head);
         number(&mut out, Some(u64::from(self.dropped)));
         number(&mut out, Some(self.rows));
+        number(&mut out, Some(self.open));
         key.mac(&[&out])
     }
 }

@@ -142,6 +142,10 @@ pub struct Batch {
     pub begins: HashMap<u64, Begin>,
     /// Requests whose begin was written before.
     pub ended: Vec<u64>,
+    /// Begins without an end once this is written.
+    pub open: u64,
+    /// A segment of another process that is closed with it.
+    pub closes: Option<Segment>,
 }
 
 impl Batch {

@@ -85,10 +85,10 @@ fn insert(db: &Connection, segment: &str, n: u64, row: &AuditRow, mac: &Mac) -> 
     Ok(())
 }
 
-fn begin(db: &Connection, boot: &str, row: &Begin) -> rusqlite::Result<()> {
+fn begin(db: &Connection, key: &ChainKey, boot: &str, row: &Begin) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO audit_begin (boot, request_id, time, key_id, peer, method, route, model, stream) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT OR REPLACE INTO audit_begin (boot, request_id, time, key_id, peer, method, route, model, stream, mac) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     statement.execute(params![
         boot,
@@ -99,15 +99,16 @@ fn begin(db: &Connection, boot: &str, row: &Begin) -> rusqlite::Result<()> {
         row.method,
         row.route,
         row.model,
-        row.stream
+        row.stream,
+        key.begin(boot, row)
     ])?;
     Ok(())
 }
 
 fn keep(db: &Connection, key: &ChainKey, segment: &Segment) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO audit_chain (boot, started_at, ended_at, before, head, dropped, rows, mac) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO audit_chain (boot, started_at, ended_at, before, head, dropped, rows, open, mac) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     statement.execute(params![
         segment.name,
@@ -117,6 +118,7 @@ fn keep(db: &Connection, key: &ChainKey, segment: &Segment) -> rusqlite::Result<
         segment.head,
         segment.dropped,
         segment.rows,
+        segment.open,
         segment.mac(key)
     ])?;
     Ok(())
@@ -148,12 +150,15 @@ impl Store {
             }
         }
         for row in batch.begins.values() {
-            begin(&change, boot, row)?;
+            begin(&change, key, boot, row)?;
         }
         for sum in sums {
             usage::add(&change, sum)?;
         }
-        keep(&change, key, &next)?;
+        next.open = batch.open;
+        for segment in batch.closes.iter().chain([&next]) {
+            keep(&change, key, segment)?;
+        }
         change.commit()?;
         Ok(next)
     }
@@ -164,14 +169,15 @@ impl Store {
         Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
-    /// The begins of a process that died, taken out: their rows are to be written.
-    pub fn orphans(&self, boot: &str) -> Result<Vec<Begin>, StoreError> {
+    /// The begins of a process that died, and how many more there were that nobody of us wrote.
+    pub fn orphans(&self, key: &ChainKey, boot: &str) -> Result<(Vec<Begin>, u64), StoreError> {
         let mut query = self.db.prepare(
-            "SELECT request_id, time, key_id, peer, method, route, model, stream FROM audit_begin WHERE boot = ?1 ORDER BY time",
+            "SELECT request_id, time, key_id, peer, method, route, model, stream, mac FROM audit_begin \
+             WHERE boot = ?1 ORDER BY time",
         )?;
         let rows = query.query_map([boot], |row| {
             let (id, peer): (String, Option<String>) = (row.get(0)?, row.get(3)?);
-            Ok(Begin {
+            let begin = Begin {
                 request_id: u64::from_str_radix(&id, 16).unwrap_or(0),
                 time: row.get(1)?,
                 key_id: row.get::<_, Option<String>>(2)?.map(Into::into),
@@ -180,15 +186,24 @@ impl Store {
                 route: row.get::<_, String>(5)?.into(),
                 model: row.get::<_, Option<String>>(6)?.map(Into::into),
                 stream: row.get(7)?,
-            })
+            };
+            Ok((begin, row.get::<_, Mac>(8)?))
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let all: Vec<_> = rows.collect::<Result<_, _>>()?;
+        let (ours, forged): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(begin, mac)| key.begin(boot, begin) == *mac);
+        Ok((ours.into_iter().map(|(begin, _)| begin).collect(), forged.len() as u64))
+    }
+
+    /// Forgets the begins of a process.
+    pub fn forget_begins(&mut self, boot: &str) -> Result<usize, StoreError> {
+        Ok(self.db.execute("DELETE FROM audit_begin WHERE boot = ?1", [boot])?)
     }
 
     /// All segments, the oldest first.
     pub fn segments(&self) -> Result<Vec<(Segment, Mac)>, StoreError> {
         let mut query = self.db.prepare(
-            "SELECT boot, started_at, ended_at, before, head, dropped, rows, mac FROM audit_chain ORDER BY started_at, boot",
+            "SELECT boot, started_at, ended_at, before, head, dropped, rows, open, mac FROM audit_chain ORDER BY started_at, boot",
         )?;
         let rows = query.query_map([], |row| {
             let segment = Segment {
@@ -199,8 +214,9 @@ impl Store {
                 head: row.get(4)?,
                 dropped: row.get(5)?,
                 rows: row.get(6)?,
+                open: row.get(7)?,
             };
-            Ok((segment, row.get(7)?))
+            Ok((segment, row.get(8)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -210,8 +226,17 @@ impl Store {
         Ok(keep(&self.db, key, segment)?)
     }
 
-    /// Drops the rows of a segment that is old enough; its head stays.
-    pub fn drop_segment(&mut self, key: &ChainKey, segment: &Segment) -> Result<usize, StoreError> {
+    /// Drops the rows of a segment that is old enough; its head stays. `mac`: the code of its facts, as it stands in the store. Facts that
+    /// somebody changed are not signed anew.
+    pub fn drop_segment(
+        &mut self,
+        key: &ChainKey,
+        segment: &Segment,
+        mac: &Mac,
+    ) -> Result<usize, StoreError> {
+        if segment.mac(key) != *mac {
+            return Err(StoreError::Conflict(format!("the facts of segment {} were changed", segment.name)));
+        }
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let gone = change.execute("DELETE FROM audit WHERE boot = ?1", [&segment.name])?;
         keep(&change, key, &Segment { dropped: true, ..segment.clone() })?;

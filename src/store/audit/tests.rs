@@ -31,6 +31,7 @@ fn segment(name: &str, before: Mac) -> Segment {
         head: before,
         dropped: false,
         rows: 0,
+        open: 0,
     }
 }
 
@@ -156,7 +157,7 @@ fn an_older_state_of_the_store_is_seen_by_the_heads_that_were_noted() {
 fn old_segments_go_whole_and_keep_their_heads() {
     let folder = Folder::new();
     let (mut store, key, segments) = filled(&folder);
-    assert_eq!(store.drop_segment(&key, &segments[0]).unwrap(), 5);
+    assert_eq!(store.drop_segment(&key, &segments[0], &segments[0].mac(&key)).unwrap(), 5);
     let report = store.verify(&key, &[Anchor::of(&segments[0])], None).unwrap();
     assert_eq!((report.rows, report.segments, report.fault), (5, 2, None));
 }
@@ -180,10 +181,17 @@ fn begins_wait_for_their_ends() {
     let batch = Batch { rows: vec![row(1)], ended: vec![1], ..Batch::default() };
     store.append(&key, &after, "one", &batch, &[]).unwrap();
     assert_eq!(store.begun_boots().unwrap(), ["one"]);
-    assert_eq!(store.orphans("one").unwrap(), [begin(2)]);
+    assert_eq!(store.orphans(&key, "one").unwrap(), (vec![begin(2)], 0));
     let open: i64 = store
         .db
         .query_row("SELECT count(*) FROM audit_begin WHERE boot = ?1", params!["one"], |row| row.get(0))
         .unwrap();
     assert_eq!(open, 1);
+    store.db.execute("UPDATE audit_begin SET key_id = 'somebody'", []).unwrap();
+    assert_eq!(store.orphans(&key, "one").unwrap(), (vec![], 1), "nobody else writes a begin");
+    let changed = Segment { ended_at: Some(1), ..segments[0].clone() };
+    assert!(
+        store.drop_segment(&key, &changed, &segments[0].mac(&key)).is_err(),
+        "changed facts are not signed anew"
+    );
 }

@@ -135,7 +135,10 @@ impl Store {
             if segment.mac(key) != mac {
                 return Ok(faulty(report, format!("segment {}: its facts were changed", segment.name)));
             }
-            heads.insert(segment.head);
+            // An empty one has no head of its own: what stands before it must be there by itself.
+            if segment.rows > 0 {
+                heads.insert(segment.head);
+            }
             let (n, head) = (0, segment.before);
             walks.insert(segment.name.clone(), Walk { segment, n, head, anchors: BTreeMap::new() });
         }
