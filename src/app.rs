@@ -123,9 +123,11 @@ impl App {
         let writer = Writer::open(Arc::clone(&ledger), setup)?;
         let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
         let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, desk));
+        let on_loopback = config.ops.address.is_none_or(|address| address.ip().is_loopback());
         let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
-        let ops = ops
-            .map(|listener| (listener, Ops::new(Arc::clone(&gate), ring.clone(), config.data_dir.clone())));
+        let ops = ops.map(|listener| {
+            (listener, Ops::new(Arc::clone(&gate), ring.clone(), config.data_dir.clone(), on_loopback))
+        });
         Ok(Self {
             listener,
             settings,

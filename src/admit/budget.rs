@@ -157,8 +157,8 @@ impl Budget {
         minute.min(self.day.left(limits.tokens_per_day)).min(self.month.left(limits.tokens_per_month))
     }
 
-    /// Takes so many tokens, or says what does not fit.
-    pub(super) fn reserve(&mut self, limits: &Effective, tokens: u64, at: Moment) -> Result<(), Short> {
+    /// Takes so many tokens, or says what does not fit. What is returned goes with the settling: until when the minute's are owed.
+    pub(super) fn reserve(&mut self, limits: &Effective, tokens: u64, at: Moment) -> Result<u64, Short> {
         self.turn_to(at);
         if let Some(short) = self.short(limits, tokens, at) {
             return Err(short);
@@ -168,18 +168,26 @@ impl Budget {
         }
         self.day.reserved = self.day.reserved.saturating_add(tokens);
         self.month.reserved = self.month.reserved.saturating_add(tokens);
-        Ok(())
+        Ok(self.whole_at)
     }
 
-    /// Gives a reservation back, and takes what was used.
-    pub(super) fn settle(&mut self, limits: &Effective, reserved: u64, used: u64, gpu_ms: u64, at: Moment) {
+    /// Gives a reservation back, and takes what was used. Of the minute's, only what time has not paid off yet is given back.
+    pub(super) fn settle(
+        &mut self,
+        limits: &Effective,
+        (reserved, owed_until): (u64, u64),
+        used: u64,
+        gpu_ms: u64,
+        at: Moment,
+    ) {
         self.turn_to(at);
         if let Some(limit) = limits.tokens_per_minute {
-            let back = self.whole_at.saturating_sub(reserved.saturating_mul(step(limit)));
-            self.whole_at = match used {
-                0 => back,
-                used => back.max(nanos(at.now)).saturating_add(used.saturating_mul(step(limit))),
-            };
+            let unpaid = owed_until.saturating_sub(nanos(at.now)).min(reserved.saturating_mul(step(limit)));
+            // What time has paid off of the reservation, it has paid off of what was used.
+            let paid = reserved.saturating_mul(step(limit)).saturating_sub(unpaid);
+            let owed = used.saturating_mul(step(limit)).saturating_sub(paid);
+            let back = self.whole_at.saturating_sub(unpaid);
+            self.whole_at = if owed == 0 { back } else { back.max(nanos(at.now)).saturating_add(owed) };
         }
         for window in [&mut self.day, &mut self.month] {
             window.reserved = window.reserved.saturating_sub(reserved);
@@ -233,12 +241,12 @@ mod tests {
     fn what_is_reserved_is_gone_for_the_next_and_comes_back_unused() {
         let (mut budget, limits) = (Budget::default(), limits(Some(600), None));
         assert_eq!(budget.left(&limits, at(0)), 600);
-        budget.reserve(&limits, 500, at(0)).unwrap();
+        let owed = budget.reserve(&limits, 500, at(0)).unwrap();
         assert_eq!(budget.left(&limits, at(0)), 100);
         let short = budget.reserve(&limits, 200, at(0)).unwrap_err();
         assert_eq!(short, Short { what: "tokens per minute", limit: 600, seconds: 10 });
         assert!(budget.reserve(&limits, 200, at(9)).is_err(), "Retry-After is no second too long");
-        budget.settle(&limits, 500, 50, 0, at(0));
+        budget.settle(&limits, (500, owed), 50, 0, at(0));
         assert_eq!(budget.left(&limits, at(0)), 550);
         assert_eq!(budget.state(&limits, at(0)), Some(TokenState { limit: 600, remaining: 550, reset: 5 }));
         budget.reserve(&limits, 550, at(0)).unwrap();
@@ -248,8 +256,8 @@ mod tests {
     #[test]
     fn what_was_taken_beyond_the_reservation_is_owed() {
         let (mut budget, limits) = (Budget::default(), limits(Some(60), Some(1_000)));
-        budget.reserve(&limits, 10, at(0)).unwrap();
-        budget.settle(&limits, 10, 120, 0, at(0));
+        let owed = budget.reserve(&limits, 10, at(0)).unwrap();
+        budget.settle(&limits, (10, owed), 120, 0, at(0));
         assert_eq!(budget.spent(&limits, at(0)).unwrap().seconds, 61, "a minute of debt, and a token");
         assert_eq!(budget.spent(&limits, at(61)), None);
         assert_eq!(budget.used(at(0)).day_tokens, 120);
@@ -263,8 +271,8 @@ mod tests {
         let short = Short { what: "tokens per day", limit: 100, seconds: until_midnight };
         assert_eq!(budget.reserve(&limits, 41, at(0)), Err(short));
         budget.reserve(&limits, 40, at(0)).unwrap();
-        budget.settle(&limits, 60, 60, 0, at(1));
-        budget.settle(&limits, 40, 40, 0, at(1));
+        budget.settle(&limits, (60, 0), 60, 0, at(1));
+        budget.settle(&limits, (40, 0), 40, 0, at(1));
         assert_eq!(budget.spent(&limits, at(1)).unwrap().what, "tokens per day");
         assert_eq!(budget.spent(&limits, at(until_midnight)), None);
     }
@@ -275,11 +283,22 @@ mod tests {
             Effective { gpu_seconds_per_day: Some(10), tokens_per_month: Some(50), ..Effective::default() };
         let mut budget = Budget::of(Spent { day_tokens: 0, month_tokens: 49, day_gpu_ms: 9_999 }, at(0));
         assert_eq!(budget.spent(&limits, at(0)), None);
-        budget.settle(&limits, 0, 1, 1, at(0));
+        budget.settle(&limits, (0, 0), 1, 1, at(0));
         assert_eq!(budget.spent(&limits, at(0)).unwrap().what, "seconds of the model server per day");
         let tomorrow = at(86_400);
         let short = budget.spent(&limits, tomorrow).unwrap();
         assert_eq!(short.what, "tokens per month");
         assert_eq!(short.seconds, 14 * 86_400 - (10 * 3_600 + 33 * 60 + 5), "until the first of February");
+    }
+
+    #[test]
+    fn a_slow_answer_gives_back_only_what_time_has_not_paid_off() {
+        let (mut budget, limits) = (Budget::default(), limits(Some(600), None));
+        let owed = budget.reserve(&limits, 300, at(0)).unwrap();
+        // After a minute the bucket is full again, and is emptied by others.
+        budget.reserve(&limits, 600, at(60)).unwrap();
+        budget.settle(&limits, (300, owed), 10, 0, at(60));
+        assert_eq!(budget.left(&limits, at(60)), 0, "a minute holds no more than a minute");
+        assert_eq!(budget.left(&limits, at(90)), 300);
     }
 }

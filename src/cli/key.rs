@@ -15,7 +15,7 @@ use crate::identify::keyfile;
 use crate::record::stamp;
 use crate::store::keys::KeyRow;
 use crate::store::{Store, wall};
-use crate::types::KeyLimits;
+use crate::types::{KeyLimits, Scope};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum KeyCommand {
@@ -143,8 +143,11 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {
-    let duration = config::duration(text)
-        .ok_or_else(|| Trouble::Usage(format!("{field}: {text:?} is no duration such as 30d, 24h or 90s")))?;
+    let duration = config::duration(text).ok_or_else(|| {
+        Trouble::Usage(format!(
+            "{field}: {text:?} is no duration such as 30d, 24h or 90s (ten years at most)"
+        ))
+    })?;
     Ok(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
 }
 
@@ -218,6 +221,9 @@ fn told(row: &KeyRow, key: &ApiKey, json: bool, config: &Config, how: &str) {
     }
     say(format_args!("{} ({}) is {how}. The key, shown only now:\n", row.id, row.name));
     say(format_args!("  {}\n", key.reveal()));
+    if !row.scopes.allow(Scope::Inference) {
+        return;
+    }
     say(format_args!(
         "  curl http://localhost:{}/chat_api -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{\"prompt\":\"Say hello.\"}}'\n",
         config.listen.port,

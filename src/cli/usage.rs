@@ -27,7 +27,7 @@ pub(super) struct UsageArgs {
 
 pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
     match flags.load(env, |_| {}) {
-        Ok(config) => ended(usage(&Store::open(&config.data_dir), args)),
+        Ok(config) => ended(usage(&Store::read(&config.data_dir), args)),
         Err(faults) => wrong(&faults),
     }
 }

@@ -94,6 +94,9 @@ impl Late {
                 frame
             }
             Poll::Ready(Err(failure)) => {
+                if failure.ending == Ending::Error {
+                    stream.forgive();
+                }
                 stream.fail(Vec::new(), failure.side, &failure.public, failure.detail, failure.ending)
             }
         };

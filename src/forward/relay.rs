@@ -62,12 +62,21 @@ impl Stream {
         }
     }
 
+    /// There was no answer, and no work for one.
+    pub(super) fn forgive(&mut self) {
+        if let Some(permit) = &mut self.held.permit {
+            permit.settle(Some(0), 0);
+        }
+    }
+
     /// An answer that was cut after so many parts and milliseconds.
-    fn settle_cut(&mut self, parts: u64, worked: Millis) {
-        self.record.tokens = Tokens { output: Some(parts), ..Tokens::default() };
+    fn settle_cut(&mut self, parts: u64, millis: Millis) {
+        let prompt = Some(self.record.estimate).filter(|tokens| *tokens > 0);
+        let worked = Some(millis.saturating_mul(1_000_000));
+        self.record.tokens = Tokens { prompt, output: Some(parts), worked };
         self.record.estimated = true;
         if let Some(permit) = &mut self.held.permit {
-            permit.settle_cut(parts, worked);
+            permit.settle_cut(parts, millis);
         }
     }
 

@@ -112,6 +112,9 @@ pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueE
 
 /// Gives a key a new secret; the old one opens it for `overlap` seconds more.
 pub fn rotate(store: &mut Store, id: &str, overlap: i64) -> Result<(KeyRow, ApiKey), IssueError> {
+    if store.key(id)?.is_none() {
+        return Err(StoreError::Conflict(format!("there is no key {id}")).into());
+    }
     let key = ApiKey::generate_for(id)?;
     let now = wall();
     store.rotate_key(id, &digest(key.reveal()), now, now.saturating_add(overlap))?;

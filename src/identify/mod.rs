@@ -152,9 +152,14 @@ impl Identify {
 
     /// In public mode: is the Host one of ours? (DNS rebinding, trust.md B05.)
     pub fn host(&self, headers: &HeaderMap) -> Result<(), IdentifyError> {
-        if !self.is_public() || self.any_host {
+        if !self.is_public() || self.any_host || self.is_own_host(headers) {
             return Ok(());
         }
+        Err(IdentifyError::Host)
+    }
+
+    /// Is the Host a loopback name or address, or one that the operator listed?
+    pub fn is_own_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
         let name = host
             .rsplit_once(':')
@@ -165,7 +170,7 @@ impl Identify {
             || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let ours =
             self.hosts.iter().any(|own| own.eq_ignore_ascii_case(bare) || own.eq_ignore_ascii_case(host));
-        if loopback || ours { Ok(()) } else { Err(IdentifyError::Host) }
+        loopback || ours
     }
 
     /// Who is calling, and may they do this? `scope`: what their key must have; `None`: any key will do.

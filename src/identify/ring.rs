@@ -71,7 +71,10 @@ impl Ring {
             let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut store)
         };
-        self.refresh()?;
+        // What was done is done, and a new secret is in it: the watch takes it over later.
+        if let Err(error) = self.refresh() {
+            tracing::warn!(%error, "the keys cannot be read again for the moment");
+        }
         done
     }
 

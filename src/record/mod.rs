@@ -21,8 +21,8 @@ pub mod writer;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -75,9 +75,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Of the prompt and the answer.
-    pub fn all(&self) -> u64 {
-        self.prompt.unwrap_or(0).saturating_add(self.output.unwrap_or(0))
+    /// Of the prompt and the answer; `None` where nobody counted.
+    pub fn all(&self) -> Option<u64> {
+        let counted = self.prompt.is_some() || self.output.is_some();
+        counted.then(|| self.prompt.unwrap_or(0).saturating_add(self.output.unwrap_or(0)))
     }
 
     /// Milliseconds that the model server worked on it.
@@ -85,6 +86,9 @@ impl Tokens {
         self.worked.unwrap_or(0) / 1_000_000
     }
 }
+
+/// When the model server began to work on a request: set with its turn, read by whoever settles it.
+pub type Began = Arc<OnceLock<Instant>>;
 
 /// Where records go: lines to the log, rows to the ledger.
 #[derive(Debug)]
@@ -133,6 +137,10 @@ pub struct Record {
     pub tokens: Tokens,
     /// The answer was cut, and its tokens counted here.
     pub estimated: bool,
+    /// Tokens that its prompt may have, where nobody counts them.
+    pub estimate: u64,
+    /// When the model server began.
+    pub began: Option<Began>,
     /// Milliseconds in the queue.
     pub queued: Option<u64>,
     /// Until the first word.
@@ -174,6 +182,8 @@ impl Record {
             bytes_out: 0,
             tokens: Tokens::default(),
             estimated: false,
+            estimate: 0,
+            began: None,
             queued: None,
             first: None,
             limit: None,
@@ -210,6 +220,7 @@ impl Record {
             return;
         }
         self.ending = Some(ending);
+        self.fill(ending);
         if self.status == 0 {
             // nginx's word for a caller who left before there was an answer.
             self.status = 499;
@@ -224,6 +235,23 @@ impl Record {
         if !self.minor {
             let ended = Ended { row: self.row(ending), begun: self.begun, limit: self.limit };
             self.desk.ledger.end(ended, self.placed);
+        }
+    }
+
+    /// What the model server worked on and did not count is estimated: whoever leaves early has used it all the same.
+    fn fill(&mut self, ending: Ending) {
+        let counted = self.tokens.prompt.is_some() || self.tokens.output.is_some();
+        let began = self.began.as_ref().and_then(|began| began.get());
+        let (false, Some(began), Ending::Done | Ending::ClientGone | Ending::Timeout) =
+            (counted, began, ending)
+        else {
+            return;
+        };
+        if self.estimate > 0 {
+            self.estimated = true;
+            self.tokens.prompt = Some(self.estimate);
+            self.tokens.worked =
+                self.tokens.worked.or_else(|| u64::try_from(began.elapsed().as_nanos()).ok());
         }
     }
 

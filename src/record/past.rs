@@ -94,7 +94,9 @@ pub(super) fn close(
             tracing::warn!(rows = rows.len(), "requests of a process that died are closed as interrupted");
         }
         let mut sums = Sums::default();
-        rows.iter().for_each(|row| sums.add(row));
+        for row in &rows {
+            sums.add(row);
+        }
         let boot = boot_of(&closed).to_owned();
         let batch = Batch { rows, ended, closes: Some(closed), ..Batch::default() };
         after = store.append(key, &after, &boot, &batch, &sums.rows())?;

@@ -18,11 +18,11 @@ use crate::types::KeyLimits;
 
 /// A request to it, by an admin.
 #[derive(Debug)]
-pub(super) struct Asked<'r> {
-    pub(super) method: &'r Method,
-    pub(super) path: &'r str,
-    pub(super) query: &'r str,
-    pub(super) body: &'r [u8],
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) body: Vec<u8>,
 }
 
 #[derive(Deserialize, Default)]
@@ -45,7 +45,7 @@ struct Rotation {
 type Said = Result<(StatusCode, Value), Failure>;
 
 /// Answers it.
-pub(super) fn answer(ring: &Ring, folder: &Path, asked: &Asked<'_>) -> Said {
+pub(super) fn answer(ring: &Ring, folder: &Path, asked: &Asked) -> Said {
     let rest = asked.path.strip_prefix("/admin/").unwrap_or("");
     let parts: Vec<&str> = rest.split('/').collect();
     let verb = asked.method.as_str();
@@ -54,12 +54,12 @@ pub(super) fn answer(ring: &Ring, folder: &Path, asked: &Asked<'_>) -> Said {
             let rows = ring.with(|store| store.keys()).map_err(failed)?;
             Ok((StatusCode::OK, json!({"keys": rows.iter().map(shown).collect::<Vec<_>>()})))
         }
-        (["keys"], "POST") => create(ring, asked.body),
+        (["keys"], "POST") => create(ring, &asked.body),
         (["keys", id], "GET") => found(ring, id).map(|row| (StatusCode::OK, shown(&row))),
         (["keys", id], "DELETE") => revoke(ring, folder, id),
-        (["keys", id, "rotate"], "POST") => rotate(ring, folder, id, asked.body),
-        (["usage"], "GET") => usage(ring, asked.query),
-        (["audit"], "GET") => audit(ring, asked.query),
+        (["keys", id, "rotate"], "POST") => rotate(ring, folder, id, &asked.body),
+        (["usage"], "GET") => usage(ring, &asked.query),
+        (["audit"], "GET") => audit(ring, &asked.query),
         (["keys"], _) => Err(Refusal::Method("GET, POST").into()),
         (["keys", _], _) => Err(Refusal::Method("GET, DELETE").into()),
         (["keys", _, "rotate"], _) => Err(Refusal::Method("POST").into()),

@@ -32,17 +32,19 @@ pub struct Ops {
     gate: Arc<Gate>,
     ring: Option<Arc<Ring>>,
     folder: PathBuf,
+    on_loopback: bool,
 }
 
 type Said = Result<(StatusCode, HeaderValue, Vec<u8>), Failure>;
 
 impl Ops {
     /// For this gate; without a ring of keys there is no admin API.
-    pub const fn new(gate: Arc<Gate>, ring: Option<Arc<Ring>>, folder: PathBuf) -> Self {
-        Self { gate, ring, folder }
+    pub const fn new(gate: Arc<Gate>, ring: Option<Arc<Ring>>, folder: PathBuf, on_loopback: bool) -> Self {
+        Self { gate, ring, folder, on_loopback }
     }
 
     async fn said(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
+        self.host(request)?;
         let get = request.method == Method::GET || request.method == Method::HEAD;
         match request.uri.path() {
             "/metrics" | "/healthz" | "/readyz" if !get => Err(Refusal::Method("GET, HEAD").into()),
@@ -58,6 +60,15 @@ impl Ops {
             path if path.starts_with("/admin/") => self.admin(state, peer, request).await,
             _ => Err(Refusal::Unknown.into()),
         }
+    }
+
+    /// On loopback, only by a name of this machine or an address: a page in somebody's browser may have made another lead here (DNS
+    /// rebinding). On other addresses the operator decides who reaches it.
+    fn host(&self, request: &Parts) -> Result<(), Failure> {
+        if !self.on_loopback || self.gate.identify.is_own_host(&request.headers) {
+            return Ok(());
+        }
+        Err(Failure::refused(StatusCode::MISDIRECTED_REQUEST, "this host name is not served here"))
     }
 
     async fn metrics(&self, state: &ConnState) -> String {
@@ -96,12 +107,15 @@ impl Ops {
             Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, text)
         })?;
         let asked = admin::Asked {
-            method: &request.method,
-            path: request.uri.path(),
-            query: request.uri.query().unwrap_or(""),
-            body: &body,
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            query: request.uri.query().unwrap_or("").to_owned(),
+            body,
         };
-        let (status, value) = admin::answer(ring, &self.folder, &asked)?;
+        // Not on a worker: a store that is locked would hold up whoever shares it.
+        let (ring, folder) = (Arc::clone(ring), self.folder.clone());
+        let work = tokio::task::spawn_blocking(move || admin::answer(&ring, &folder, &asked));
+        let (status, value) = work.await.map_err(|error| Failure::internal(error.to_string()))??;
         if request.method != Method::GET {
             let by = caller.key_id().map(ToString::to_string);
             tracing::info!(by, method = %request.method, path = request.uri.path(), "admin API");

@@ -11,19 +11,20 @@ use std::task::Poll;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::gate::{Gate, Visit};
 use super::lists;
 use super::recording;
 use crate::admit::Permit;
-use crate::dialect::Shape;
 use crate::dialect::ollama;
+use crate::dialect::{Call, Shape};
 use crate::endpoint::{self, Endpoint, Needs, Proxied};
 use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
 use crate::listen::clock::{self, Clock, NEVER};
 use crate::queue::{Account, Phase, Progress};
-use crate::record::{Ending, Record};
+use crate::record::{Began, Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
 use crate::types::Scope;
@@ -72,7 +73,10 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
         note(visit, |record| record.limit = Some(error.word()));
     })?;
     match endpoint {
-        Endpoint::Usage => Ok(Asked::Answered(Box::new(lists::usage(gate, visit, permit)))),
+        Endpoint::Usage => {
+            recording::place_now(visit)?;
+            Ok(Asked::Answered(Box::new(lists::usage(gate, visit, permit))))
+        }
         Endpoint::Proxied(Proxied::Tags | Proxied::Ps | Proxied::Version) | Endpoint::Models => {
             Ok(Asked::List(endpoint, permit))
         }
@@ -81,8 +85,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
             let phases = proxied == Proxied::ChatApi && request.headers.contains_key(head::PHASES);
             Ok(Asked::Body(proxied, permit, phases))
         }
-        // No caller has the scope that these need, so none comes here.
-        _ => Err(Failure::internal("a management route passed identification")),
+        _ => Err(Failure::refused(StatusCode::FORBIDDEN, "management routes are not part of this version")),
     }
 }
 
@@ -101,6 +104,7 @@ pub(super) fn run<'a>(
             Asked::Answered(response) => return Ok(*response),
             Asked::Ready => return Box::pin(lists::ready(gate, visit)).await,
             Asked::List(endpoint, permit) => {
+                recording::place(visit).await?;
                 return Box::pin(lists::list(gate, visit, endpoint, permit)).await;
             }
             Asked::Body(proxied, permit, phases) => (proxied, permit, phases),
@@ -110,9 +114,13 @@ pub(super) fn run<'a>(
         note(visit, |record| record.bytes_in = bytes.len() as u64);
         let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
         drop(bytes);
+        note(visit, |record| record.model = Some(call.model().clone()));
         permit.caller().use_model(call.model())?;
         let target = gate.pool.route(&visit.state.clock, call).await??;
         if target.call().shape() == Shape::Show {
+            if let Some(record) = &mut visit.record {
+                recording::begin(record, &Arc::clone(&visit.state.clock)).await?;
+            }
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
         let (prompt, output) = target.call().tokens();
@@ -144,14 +152,11 @@ async fn proxy(
     let (limits, dropped) = ((permit.rate(), permit.tokens()), head::dropped(call.dropped()));
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
-        record.model = Some(model.clone());
         record.stream = is_stream;
         record.dropped.clone_from(&dropped);
         record.proxying(call.path());
     });
-    if let Some(record) = &mut visit.record {
-        recording::begin(record, &clock).await?;
-    }
+    let began = goes_out(visit, &mut permit, call, &clock).await?;
     let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
     // Whoever wants to hear of phases gets the head at once: what fails within the first poll still has its own status.
     let beat = if progress.is_some() {
@@ -160,9 +165,14 @@ async fn proxy(
         heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat))
     };
     let account = Account { principal: permit.principal().clone(), weight: permit.limits().weight };
-    let mut opening = opening(gate, target, &clock, account, progress.clone());
+    let mut opening = opening(gate, target, &clock, (account, began), progress.clone());
     let waiting = clock::until(&clock, beat, opening.as_mut());
-    let opened = unless_revoked(&permit, pin!(waiting)).await?.transpose()?;
+    let opened = unless_revoked(&permit, pin!(waiting)).await.and_then(Option::transpose);
+    if opened.as_ref().is_err_and(|failure| failure.ending == Ending::Error) {
+        // Nobody worked for it.
+        permit.settle(Some(0), 0);
+    }
+    let opened = opened?;
     let mut response = match opened {
         Some(Opened::Whole { bytes, tokens, queued }) => {
             permit.settle(tokens.all(), tokens.gpu_ms());
@@ -193,6 +203,26 @@ async fn proxy(
     Ok(response)
 }
 
+/// The last thing before the queue: the key still holds, and the begin is told; in strict mode it is on the disk.
+async fn goes_out(
+    visit: &mut Visit,
+    permit: &mut Permit,
+    call: &Call,
+    clock: &Clock,
+) -> Result<Began, Failure> {
+    // It may have been revoked while the body was on the way.
+    if permit.caller().has_ended() {
+        return Err(Failure::revoked());
+    }
+    let began = Began::default();
+    permit.goes_out(Arc::clone(&began));
+    if let Some(record) = &mut visit.record {
+        (record.estimate, record.began) = (call.tokens().0, Some(Arc::clone(&began)));
+        recording::begin(record, clock).await?;
+    }
+    Ok(began)
+}
+
 /// Works on while the caller's key holds; whoever revokes one rings for everybody.
 async fn unless_revoked<T>(
     permit: &Permit,
@@ -210,15 +240,17 @@ fn opening(
     gate: &Gate,
     target: Target,
     clock: &Arc<Clock>,
-    account: Account,
+    (account, began): (Account, Began),
     progress: Option<Arc<Progress>>,
 ) -> Opening {
     let (rules, slots) = (Arc::clone(&gate.forward), Arc::clone(&gate.slots));
     let (pool, clock) = (Arc::clone(&gate.pool), Arc::clone(clock));
     Box::pin(async move {
-        let begun = clock.now();
+        let came = clock.now();
         let turn = slots.turn(&clock, &target, &account, progress.as_deref()).await?;
-        let queued = clock.now().saturating_sub(begun);
+        let queued = clock.now().saturating_sub(came);
+        // It is set here alone.
+        let _set = began.set(Instant::now());
         if let Some(progress) = progress {
             let loaded = Box::pin(pool.is_loaded(&clock, target.call().model())).await;
             progress.set(if loaded { Phase::Prompt } else { Phase::Loading });

@@ -31,6 +31,12 @@ pub(super) async fn place(visit: &mut Visit) -> Result<(), LedgerError> {
     .await
 }
 
+/// A place in the ledger, where nothing is waited for.
+pub(super) fn place_now(visit: &mut Visit) -> Result<(), LedgerError> {
+    let placed = visit.record.as_mut().map_or(Ok(true), |record| record.place())?;
+    if placed { Ok(()) } else { Err(LedgerError::Behind) }
+}
+
 /// Tells that the request goes upstream; in strict mode, once that is on the disk.
 pub(super) async fn begin(record: &mut Record, clock: &Clock) -> Result<(), LedgerError> {
     match record.begin() {

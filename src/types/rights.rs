@@ -46,6 +46,8 @@ pub struct Caps {
     pub max_output: Option<u32>,
     /// `num_predict` where the caller names none.
     pub fill_output: Option<u32>,
+    /// May the caller unload a model?
+    pub unload: bool,
 }
 
 /// A pattern over canonical model names, in which `*` stands for any text: `qwen3:*`, `team/*`, `alpha` (that is `alpha:latest`).

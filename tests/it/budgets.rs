@@ -147,3 +147,36 @@ async fn a_keys_own_limits_win_over_the_configurations() {
     let own = ask(&gate, KEY, r#","options":{"num_ctx":8192}"#).await;
     assert_eq!(own.status, 400, "the configuration's bound holds for the others");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_early_or_is_not_counted_pays_all_the_same() {
+    let gate = Gateway::start().await;
+    let key = key(&gate, &["--tokens-per-day", "100000", "--gpu-seconds-per-day", "1000"]);
+    known(&gate, &key).await;
+    let words = "word ".repeat(400);
+    let body = format!(r#"{{"model":"all-minilm","prompt":"{words}"}}"#);
+    let embeddings = gate.send(&post("/api/embeddings").replace(KEY, &key), body.as_bytes()).await;
+    assert_eq!(embeddings.status, 200, "{}", embeddings.text());
+    let before = used(&gate, &key).await.unwrap();
+    assert!(before >= 400, "{before}: an answer without counts is estimated");
+    gate.mock.clear();
+    gate.mock.script(On::Any, Script { never: true, ..Script::default() });
+    for stream in ["false", "true"] {
+        let body = format!(
+            r#"{{"model":"alpha","prompt":"{words}","stream":{stream},"options":{{"num_predict":9}}}}"#
+        );
+        let mut conn = gate.connect().await;
+        conn.request(&post("/api/generate").replace(KEY, &key), body.as_bytes()).await;
+        gate.mock.wait_seen(1, PATIENCE).await.unwrap();
+        conn.leave();
+        gate.mock.wait_disconnect(PATIENCE).await.unwrap();
+        gate.mock.clear();
+    }
+    let begun = tokio::time::Instant::now();
+    while used(&gate, &key).await.unwrap() < before + 800 {
+        assert!(begun.elapsed() < PATIENCE, "the prompts of those who left cost nothing");
+    }
+    let rows = crate::audit::rows(&gate.folder, 2).await;
+    let gone: Vec<_> = rows.iter().filter(|row| row.ending == "client_gone").collect();
+    assert!(gone.iter().all(|row| row.estimated && row.prompt_tokens >= Some(400)), "{gone:?}");
+}

@@ -58,7 +58,7 @@ impl Gateway {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         env.insert("OLLAMA_LOCAL_URL".into(), mock.url());
-        env.insert("PORTCULLIS_DATA_DIR".into(), folder.display().to_string());
+        env.entry("PORTCULLIS_DATA_DIR".into()).or_insert_with(|| folder.display().to_string());
         let config = Config::load(None, &Env(env), |_, _| {}).unwrap();
         let app = App::build(&config, AccessLog::new(true, config.log.level)).unwrap();
         let (address, ops) = (app.address, app.ops_address.unwrap());

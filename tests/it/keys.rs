@@ -170,6 +170,35 @@ async fn scopes_and_expiry_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_keeps_no_key_from_ending() {
+    let gate = Gateway::start().await;
+    let made = json(&gate.folder, &["key", "create", "--name", "a", "--json"]);
+    json(&gate.folder, &["key", "create", "--name", "b", "--json"]);
+    becomes(&gate, &text(&made, "key"), true).await;
+    let db = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    db.execute("UPDATE keys SET limits = '{\"of_a_later_version\":1}' WHERE name = 'b'", []).unwrap();
+    assert_eq!(command(&gate.folder, &["key", "revoke", &text(&made, "id")]).0, 0);
+    becomes(&gate, &text(&made, "key"), false).await;
+    assert_eq!(json(&gate.folder, &["key", "list", "--json"]).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_admin_unloads_a_model() {
+    let gate = Gateway::start().await;
+    let args = ["key", "create", "--name", "boss", "--scope", "inference,admin", "--json"];
+    let boss = text(&json(&gate.folder, &args), "key");
+    let unload = r#"{"model":"alpha","keep_alive":0}"#;
+    assert_eq!(gate.post("/api/generate", unload).await.status, 403);
+    gate.assert_nothing_upstream();
+    let begun = Instant::now();
+    while ask(&gate, &boss, "/api/generate", unload).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(ask(&gate, &boss, "/api/pull", "{}").await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wishes_are_judged() {
     let gate = Gateway::start().await;
     for (args, words) in [

@@ -43,6 +43,9 @@ async fn metrics_count_what_happened() {
     assert_eq!(ask(&gate, "POST", "/metrics", KEY, "").await.status, 405);
     assert_eq!(ask(&gate, "GET", "/api/chat", KEY, "").await.status, 404, "no way to a model");
     assert_eq!(gate.get("/metrics").await.status, 404, "not on the public listener");
+    let mut conn = Conn::open(gate.ops).await;
+    conn.request("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n", b"").await;
+    assert_eq!(conn.answer().await.status, 421, "a name that was made to lead here");
 }
 
 #[tokio::test(flavor = "multi_thread")]

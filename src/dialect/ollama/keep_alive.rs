@@ -25,6 +25,10 @@ pub(super) fn write(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Resu
         at.refuse(format!("must be a number of seconds or a duration like \"5m\", not {got}"))
     })?;
     if seconds.abs() < NANOSECOND {
+        if draft.idle && draft.caps.unload {
+            draft.body.member("keep_alive", &0_i64);
+            return Ok(());
+        }
         if draft.idle {
             return Err(ValidateError::Unload);
         }

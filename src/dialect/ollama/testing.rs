@@ -22,7 +22,12 @@ pub(super) fn rules() -> Rules {
 
 pub(super) fn under(route: Proxied, body: &str, rules: &Rules) -> Result<Call, ValidateError> {
     let (max_context, most) = (rules.limits.max_context, rules.limits.max_output_tokens);
-    super::parse(route, body.as_bytes(), rules, Caps { max_context, max_output: most, fill_output: most })
+    super::parse(
+        route,
+        body.as_bytes(),
+        rules,
+        Caps { max_context, max_output: most, fill_output: most, unload: false },
+    )
 }
 
 pub(super) fn ok(route: Proxied, body: &str) -> Call {
