@@ -48,6 +48,7 @@ advisories() {
 
 stage "format" format
 stage "configuration documents agree with the keys" python3 scripts/config_docs.py --check
+stage "the dashboard shows the metrics that there are" python3 scripts/check_dashboard.py
 stage "what the page vendors is what its lockfile says" scripts/vendor.sh --check
 stage "make test" scripts/test.sh
 if [ -d ../shared/acceptance ]; then

@@ -112,9 +112,13 @@ impl Budget {
     }
 
     fn turn_to(&mut self, at: Moment) {
-        self.day.turn_to(at.day().0);
-        self.gpu.turn_to(at.day().0);
-        self.month.turn_to(at.month().0);
+        let (day, _) = at.day();
+        // A month ends with a day: the calendar is asked once a day.
+        if day != self.day.number {
+            self.day.turn_to(day);
+            self.gpu.turn_to(day);
+            self.month.turn_to(at.month().0);
+        }
     }
 
     fn owed(&self, at: Moment) -> u64 {

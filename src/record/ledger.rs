@@ -160,19 +160,12 @@ impl Ledger {
 
     /// Tells that a request begins; in strict mode, whoever sends it on waits for the [`Ack`].
     pub(super) fn begin(&self, begin: Begin) -> Option<Arc<Ack>> {
-        match self.mode {
-            AuditMode::Off => None,
-            AuditMode::Buffered => {
-                self.push(Event::Begin(begin, None));
-                None
-            }
-            AuditMode::Strict => {
-                let ack = Arc::new(Ack::default());
-                self.push(Event::Begin(begin, Some(Arc::clone(&ack))));
-                self.wake();
-                Some(ack)
-            }
+        let ack = (self.mode == AuditMode::Strict).then(Arc::<Ack>::default);
+        self.push(Event::Begin(begin, ack.clone()));
+        if ack.is_some() {
+            self.wake();
         }
+        ack
     }
 
     /// Takes a row. One without a place of its own is counted, and not kept, where there is none.

@@ -32,6 +32,7 @@ use ledger::Ended;
 pub use ledger::{Ack, Ledger, LedgerError};
 pub use redact::{escape, scrub};
 
+use crate::config::AuditMode;
 use crate::store::audit::{AuditRow, Begin};
 use crate::types::{KeyId, ModelName, RequestId, Side};
 
@@ -263,6 +264,9 @@ impl Record {
 
     /// Tells that it begins; in strict mode it must not go on before the [`Ack`].
     pub fn begin(&mut self) -> Option<Arc<Ack>> {
+        if self.desk.ledger.mode == AuditMode::Off {
+            return None;
+        }
         self.begun = true;
         self.desk.ledger.begin(Begin {
             request_id: self.id.0,

@@ -18,7 +18,9 @@ JSON = f'"client":"{VICTIM}","ending":"refused","side":"client","reason":"unknow
 
 def ask(port, address, target, *fields, method="GET"):
     """The status of one request, as raw as it must be: no library would send some of these."""
-    head = [f"{method} {target} HTTP/1.1", "Host: gate.test", "Connection: close", *fields]
+    # The operators' listener answers to names of its own machine only.
+    host = "localhost" if target.startswith("/admin") else "gate.test"
+    head = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *fields]
     if address:
         head.append(f"X-Forwarded-For: {address}")
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
