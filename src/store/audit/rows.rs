@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, Row, TransactionBehavior, params};
 
 use super::{AuditRow, Batch, Begin, ChainKey, Chained, Mac, Segment};
 use crate::store::usage::{self, UsageRow};
@@ -49,11 +49,21 @@ fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
     })
 }
 
-fn insert(db: &Connection, segment: &str, n: u64, row: &AuditRow, mac: &Mac) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached(&format!(
+/// The statement that a batch's rows are written with: made ready once, not once a row.
+fn inserting(db: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    db.prepare_cached(&format!(
         "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
          ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
-    ))?;
+    ))
+}
+
+fn insert(
+    statement: &mut CachedStatement<'_>,
+    segment: &str,
+    n: u64,
+    row: &AuditRow,
+    mac: &Mac,
+) -> rusqlite::Result<()> {
     statement.execute(params![
         segment,
         n,
@@ -137,10 +147,13 @@ impl Store {
         let mut next = segment.clone();
         let mut scratch = Vec::with_capacity(512);
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for row in &batch.rows {
-            next.rows += 1;
-            next.head = key.link(&next.head, row, &mut scratch);
-            insert(&change, &next.name, next.rows, row, &next.head)?;
+        {
+            let mut statement = inserting(&change)?;
+            for row in &batch.rows {
+                next.rows += 1;
+                next.head = key.link(&next.head, row, &mut scratch);
+                insert(&mut statement, &next.name, next.rows, row, &next.head)?;
+            }
         }
         {
             let mut delete =
