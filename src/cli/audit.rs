@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, ended, moment, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::escape;
 use crate::record::show::{as_json, at};
@@ -80,6 +80,9 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
+    if !matches!(command, AuditCommand::Verify(_)) && nothing_yet(&config.data_dir) {
+        return ExitCode::SUCCESS;
+    }
     let store = Store::read(&config.data_dir).map_err(Trouble::from);
     ended(store.and_then(|store| match command {
         AuditCommand::Tail(args) => tail(&store, args),

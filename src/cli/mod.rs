@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::env::Env;
 use crate::config::{self, Config, Faults, Origin, Raw};
 use crate::record::stamp;
-use crate::store::{StoreError, wall};
+use crate::store::{Store, StoreError, wall};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -201,6 +201,15 @@ fn ended(done: Result<(), Trouble>) -> ExitCode {
     };
     complain(format_args!("portcullis: {text}"));
     ExitCode::from(code)
+}
+
+/// Is nothing recorded yet? Says so.
+fn nothing_yet(folder: &std::path::Path) -> bool {
+    let nothing = !Store::is_in(folder);
+    if nothing {
+        complain(format_args!("nothing is recorded yet in {}", folder.display()));
+    }
+    nothing
 }
 
 /// A duration from now back, or a day: in milliseconds since 1970.

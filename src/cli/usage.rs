@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Flags, Trouble, complain, ended, moment, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::stamp;
 use crate::store::Store;
@@ -27,6 +27,12 @@ pub(super) struct UsageArgs {
 
 pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
     match flags.load(env, |_| {}) {
+        Ok(config) if nothing_yet(&config.data_dir) => {
+            if args.json {
+                say("[]");
+            }
+            ExitCode::SUCCESS
+        }
         Ok(config) => ended(usage(&Store::read(&config.data_dir), args)),
         Err(faults) => wrong(&faults),
     }

@@ -95,6 +95,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Is there a store in this folder?
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// Opens a store to read from it; one that is not there is not made.
     pub fn read(folder: &Path) -> Result<Self, StoreError> {
         let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
