@@ -7,6 +7,7 @@ mod key;
 mod pull;
 mod serve;
 mod table;
+mod tunnel;
 mod up;
 mod usage;
 
@@ -68,6 +69,9 @@ enum Command {
     /// Read and verify the record of requests
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Look at a Cloudflare tunnel's configuration
+    #[command(subcommand)]
+    Tunnel(tunnel::TunnelCommand),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -162,6 +166,7 @@ pub fn main() -> ExitCode {
         Some(Command::Key(command)) => key::run(&cli.flags, &command, &env),
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
         Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),
+        Some(Command::Tunnel(command)) => tunnel::run(&cli.flags, &command, &env),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),
     }

@@ -78,6 +78,29 @@ fn unsafe_settings_do_not_start() {
     assert_eq!(run(&["check", "--i-know-this-is-public"], &env).0, 0);
 }
 
+#[test]
+fn a_tunnel_that_exposes_the_model_server_is_refused() {
+    let file = std::env::temp_dir().join(format!("portcullis-tunnel-{}.yml", std::process::id()));
+    let path = file.display().to_string();
+    let rule = |port| {
+        format!(
+            "ingress:\n  - hostname: '*.example'\n    service: http://localhost:{port}\n  - service: http_status:404\n"
+        )
+    };
+    for (text, code) in [(rule(8000), 0), (rule(11434), 1), (rule(11555), 1), ("a: [".to_owned(), 2)] {
+        std::fs::write(&file, &text).unwrap();
+        let env = [("OLLAMA_LOCAL_URL", "http://127.0.0.1:11555")];
+        let (found, out, errors) = run(&["tunnel", "check", &path], &env);
+        assert_eq!(found, code, "{text}{out}{errors}");
+        assert!(code != 1 || out.contains(&format!("{path}:3: it leads to port 1")), "{out}");
+        let (_, out, _) = run(&["tunnel", "check", "--json", &path], &env);
+        let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(said["ok"], code == 0);
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(run(&["tunnel", "check", &path], &[]).0, 2);
+}
+
 struct Running {
     child: Child,
     port: u16,
