@@ -38,6 +38,11 @@ acceptance() {
     "${free[@]}" --without "*v1*"
 }
 
+# The threshold is in tenths. What the unit names need not be installed.
+unit() {
+  systemd-analyze security --offline=yes --threshold=20 --no-pager deploy/systemd/portcullis.service >/dev/null
+}
+
 # The advisories are a git repository elsewhere; without it the rest is still checked.
 deny() {
   cargo deny --log-level error --workspace check licenses bans sources
@@ -49,6 +54,11 @@ advisories() {
 stage "format" format
 stage "configuration documents agree with the keys" python3 scripts/config_docs.py --check
 stage "the dashboard shows the metrics that there are" python3 scripts/check_dashboard.py
+if command -v systemd-analyze >/dev/null 2>&1; then
+  stage "the systemd unit's exposure is 2.0 at most" unit
+else
+  skipped "the systemd unit's exposure" "no systemd-analyze here"
+fi
 stage "what the page vendors is what its lockfile says" scripts/vendor.sh --check
 stage "make test" scripts/test.sh
 if [ -d ../shared/acceptance ]; then

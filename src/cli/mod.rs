@@ -6,6 +6,7 @@ mod check;
 mod key;
 mod pull;
 mod serve;
+mod service;
 mod table;
 mod tunnel;
 mod up;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{FAILED, Flags, banner, complain, wrong};
+use super::{FAILED, Flags, banner, complain, service, wrong};
 use crate::app::{App, BuildError};
 use crate::config::Config;
 use crate::config::env::Env;
@@ -42,7 +42,7 @@ async fn serve(config: &Config) -> ExitCode {
     banner::print(&app, config);
     tell_default_model(&app).await;
     let (stop, hurry) = signals.split();
-    app.run(stop, hurry).await;
+    service::told(app.run(service::stopping(stop), hurry)).await;
     ExitCode::SUCCESS
 }
 

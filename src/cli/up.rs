@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use super::serve::{self, Signals};
-use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, say, wrong};
+use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, say, service, wrong};
 use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
 use crate::config::{Config, Origin, UpstreamUrl};
 use crate::listen::clock::Sweeper;
@@ -99,7 +99,7 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
     };
     banner::print(&app, config);
     serve::tell_default_model(&app).await;
-    let running = app.run(stop, hurry);
+    let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {
         () = running => {}
         () = upstream.keep(&mut child) => {}

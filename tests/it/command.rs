@@ -202,3 +202,38 @@ async fn a_generated_key_is_shown_kept_and_works() {
     assert_eq!(shown[0], shown[1], "kept from start to start");
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// What a service manager is sent on its socket (`sd_notify(3)`), in order, until the service says that it stops.
+fn told(socket: &std::os::unix::net::UnixDatagram) -> Vec<String> {
+    let mut heard: Vec<String> = Vec::new();
+    let mut bytes = [0; 256];
+    while !heard.iter().any(|word| word.contains("STOPPING=1")) {
+        let length = socket.recv(&mut bytes).expect("a word from the service");
+        heard.push(String::from_utf8_lossy(&bytes[..length]).trim().to_owned());
+    }
+    heard
+}
+
+#[test]
+fn a_service_manager_hears_ready_alive_and_stopping() {
+    let path = std::env::temp_dir().join(format!("portcullis-notify-{}", std::process::id()));
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let name = path.display().to_string();
+    let running = Running::start(&[
+        ("OLLAMA_API_KEY", KEY),
+        ("NOTIFY_SOCKET", name.as_str()),
+        ("WATCHDOG_USEC", "200000"),
+    ]);
+    let mut first = [0; 256];
+    let length = socket.recv(&mut first).unwrap();
+    assert_eq!(&first[..length], b"READY=1\n", "told when it serves, before anything else");
+    for _ in 0..2 {
+        let length = socket.recv(&mut first).unwrap();
+        assert_eq!(&first[..length], b"WATCHDOG=1\n");
+    }
+    assert_eq!(running.stop().0, 0);
+    let heard = told(&socket);
+    assert!(heard.iter().filter(|word| word.as_str() != "WATCHDOG=1").eq(["STOPPING=1"]), "{heard:?}");
+    std::fs::remove_file(&path).unwrap();
+}
