@@ -1,4 +1,4 @@
-//! What a service manager hears (sd_notify(3)): ready, alive, stopping. Silent where nobody asked.
+//! What a service manager hears (`sd_notify(3)`): ready, alive, stopping. Silent where nobody asked.
 
 use std::time::Duration;
 
