@@ -126,6 +126,8 @@ export E2E_ENGINE
 check "curl" "$here/curl.sh"
 check "PyPI ollama" "$work/venv/bin/python" "$here/python_client.py"
 check "npm ollama" node "$here/node_client.mjs"
+check "the examples for those who move" env OLLAMA_BASE_URL="$E2E_URL" OLLAMA_API_KEY="$E2E_KEY" \
+  "$work/venv/bin/python" "$here/examples.py" "$root/docs/MIGRATING.md"
 check "the page" "$root/scripts/page.sh" engine "$E2E_URL" "$E2E_KEY"
 check "clean stop" stop_gateway
 
