@@ -79,6 +79,8 @@ pub struct Chained {
     pub row: AuditRow,
     /// Over the one before and this row.
     pub mac: Mac,
+    /// Every cell stands as we write it. One that reads the same as another (`stream` 7 for 1) is a change all the same.
+    pub as_written: bool,
 }
 
 /// A request that has begun and not ended.

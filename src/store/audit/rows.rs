@@ -1,6 +1,7 @@
 //! Rows in and out of the table.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use rusqlite::{CachedStatement, Connection, Row, TransactionBehavior, params};
 
@@ -16,15 +17,22 @@ fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
     let id: String = row.get(4)?;
     let peer: Option<String> = row.get(6)?;
     let optional = |at: usize| row.get::<_, Option<String>>(at);
+    let request_id = u64::from_str_radix(&id, 16).unwrap_or(0);
+    let address: Option<IpAddr> = peer.as_deref().and_then(|peer| peer.parse().ok());
+    let flags = [row.get::<_, i64>(11)?, row.get(16)?];
+    let as_written = id == format!("{request_id:016x}")
+        && peer == address.map(|address| address.to_string())
+        && flags.iter().all(|flag| matches!(flag, 0 | 1));
     Ok(Chained {
+        as_written,
         seq: row.get(0)?,
         segment: row.get(1)?,
         n: row.get(2)?,
         row: AuditRow {
             time: row.get(3)?,
-            request_id: u64::from_str_radix(&id, 16).unwrap_or(0),
+            request_id,
             key_id: optional(5)?.map(Into::into),
-            peer: peer.and_then(|peer| peer.parse().ok()),
+            peer: address,
             method: text(7)?,
             route: text(8)?,
             model: optional(9)?.map(Into::into),
@@ -274,7 +282,11 @@ impl Store {
             .prepare_cached(&format!("SELECT seq, {COLUMNS} FROM audit WHERE time >= ?1 ORDER BY seq"))?;
         let mut rows = query.query([since])?;
         while let Some(row) = rows.next()? {
-            if !each(chained(row)?) {
+            let seq: i64 = row.get(0)?;
+            // All that can go wrong here is a cell of another type or beyond its range.
+            let row =
+                chained(row).map_err(|_| StoreError::Conflict(format!("audit row {seq} was changed")))?;
+            if !each(row) {
                 break;
             }
         }

@@ -98,12 +98,30 @@ fn every_column_is_covered() {
         ("reason", "NULL"),
         ("count", "2"),
         ("mac", "zeroblob(32)"),
+        // These read as what stands there already.
+        ("stream", "7"),
+        ("request_id", "'2'"),
+        ("peer", "'127.0.0.1 '"),
+        ("peer", "'::ffff:127.0.0.1'"),
     ] {
         store.db.execute_batch("SAVEPOINT before").unwrap();
         store.db.execute(&format!("UPDATE audit SET {column} = {value} WHERE seq = 7"), []).unwrap();
         assert_eq!(fault(&store, &key, &[]), "row 7: changed", "{column}");
         store.db.execute_batch("ROLLBACK TO before").unwrap();
         assert_eq!(fault(&store, &key, &[]), "none");
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named() {
+    let folder = Folder::new();
+    let (store, key, _) = filled(&folder);
+    for (column, value) in [("status", "'many'"), ("bytes_in", "-1"), ("mac", "x'00'"), ("route", "x'ff'")] {
+        store.db.execute_batch("SAVEPOINT before").unwrap();
+        store.db.execute(&format!("UPDATE audit SET {column} = {value} WHERE seq = 7"), []).unwrap();
+        let error = store.verify(&key, &[], None).unwrap_err().to_string();
+        assert!(error.contains("audit row 7 was changed"), "{column}: {error}");
+        store.db.execute_batch("ROLLBACK TO before").unwrap();
     }
 }
 

@@ -190,7 +190,7 @@ impl Walk {
             return Some("inserted: its segment ended before it".into());
         }
         let head = key.link(&self.head, &chained.row, scratch);
-        if head != chained.mac {
+        if head != chained.mac || !chained.as_written {
             return Some("changed".into());
         }
         (self.n, self.head) = (expected, head);
