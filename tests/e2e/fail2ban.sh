@@ -7,33 +7,16 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+# shellcheck source=tests/e2e/gateway.sh
+source "$(dirname "${BASH_SOURCE[0]}")/gateway.sh"
 
 binary=${1:-$target/release/portcullis}
 here=$root/tests/e2e
 filter=$root/deploy/fail2ban/filter.d/portcullis.conf
-gateway_pid=
 
 [ -x "$binary" ] || die 2 "$binary is not built: cargo build --release -p portcullis"
 "$root/scripts/ensure.sh" python fail2ban
 work=$(mktemp -d)
-
-stop_gateway() {
-  [ -n "$gateway_pid" ] || return 0
-  local pid=$gateway_pid i
-  gateway_pid=
-  kill -TERM "$pid" 2>/dev/null || true
-  for ((i = 0; i < 300; i++)); do
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  if kill -0 "$pid" 2>/dev/null; then
-    kill -KILL "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    say "fail2ban: the gateway did not stop within 30 s"
-    return 1
-  fi
-  wait "$pid" 2>/dev/null || true
-}
 
 finish() {
   local code=$?
@@ -48,11 +31,8 @@ trap 'exit 143' TERM
 
 # start FORMAT: a gateway without a model server, which believes its callers' X-Forwarded-For as if it stood behind a proxy.
 start() {
-  local name i
-  local -a clean=()
-  while IFS= read -r name; do
-    clean+=(-u "$name")
-  done < <(compgen -e | grep -E '^(PORTCULLIS_|OLLAMA_|PORT$)' || true)
+  local i
+  clean_environment
   (
     cd "$work"
     exec env "${clean[@]}" OLLAMA_API_KEY="$E2E_KEY" OLLAMA_LOCAL_URL=http://127.0.0.1:1 "$binary" --port 0 \

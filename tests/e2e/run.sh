@@ -7,37 +7,19 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+# shellcheck source=tests/e2e/gateway.sh
+source "$(dirname "${BASH_SOURCE[0]}")/gateway.sh"
 
 here=$root/tests/e2e
 work=$target/e2e
 log=$work/portcullis.log
 ready_seconds=${E2E_READY_SECONDS:-600} # the first start fetches the model
-gateway_pid=
 
 for binary in portcullis portcullis-engine; do
   [ -x "$target/release/$binary" ] || die 2 "$target/release/$binary is not built: cargo build --release -p $binary"
 done
 mkdir -p "$work"
 data=$(mktemp -d "$work/data.XXXXXX")
-
-# SIGTERM, then a bounded wait, then SIGKILL: only the gateway that was started here.
-stop_gateway() {
-  [ -n "$gateway_pid" ] || return 0
-  local pid=$gateway_pid i
-  gateway_pid=
-  kill -TERM "$pid" 2>/dev/null || true
-  for ((i = 0; i < 300; i++)); do
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  if kill -0 "$pid" 2>/dev/null; then
-    say "the gateway did not stop within 30 s"
-    kill -KILL "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    return 1
-  fi
-  wait "$pid" 2>/dev/null || true
-}
 
 finish() {
   local code=$?
@@ -76,11 +58,7 @@ free_port() {
 # The environment without what this user set for another gateway or another Ollama. A small model may ramble to the end of its
 # context where nobody bounds it, so the gateway does.
 start_gateway() {
-  local name
-  local -a clean=()
-  while IFS= read -r name; do
-    clean+=(-u "$name")
-  done < <(compgen -e | grep -E '^(PORTCULLIS_|OLLAMA_|PORT$)' || true)
+  clean_environment
   env "${clean[@]}" PORT="$E2E_PORT" OLLAMA_API_KEY="$E2E_KEY" XDG_DATA_HOME="$data" \
     PORTCULLIS_LOG_FORMAT=text PORTCULLIS_LIMITS_MAX_OUTPUT_TOKENS=300 \
     "$target/release/portcullis" up --engine "$target/release/portcullis-engine" >"$log" 2>&1 &
