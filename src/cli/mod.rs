@@ -4,6 +4,7 @@ mod audit;
 mod banner;
 mod check;
 mod key;
+mod manual;
 mod pull;
 mod serve;
 mod service;
@@ -73,6 +74,16 @@ enum Command {
     /// Look at a Cloudflare tunnel's configuration
     #[command(subcommand)]
     Tunnel(tunnel::TunnelCommand),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis\n  portcullis completions zsh > ~/.zfunc/_portcullis\n  portcullis completions fish > ~/.config/fish/completions/portcullis.fish"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one page for every command
+    #[command(
+        after_help = "Examples:\n  portcullis man | man -l -\n  portcullis man ~/.local/share/man/man1"
+    )]
+    Man(manual::ManArgs),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -168,6 +179,8 @@ pub fn main() -> ExitCode {
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
         Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),
         Some(Command::Tunnel(command)) => tunnel::run(&cli.flags, &command, &env),
+        Some(Command::Completions(args)) => manual::completions(&args),
+        Some(Command::Man(args)) => manual::pages(&args),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),
     }

@@ -63,6 +63,26 @@ fn check_prints_every_fault_at_once_and_exits_with_2() {
 }
 
 #[test]
+fn shells_and_the_manual_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell], &[]);
+        assert_eq!(code, 0);
+        for word in ["tunnel", "rotate", "quarantine"] {
+            assert!(out.contains(word), "{shell} does not know {word}");
+        }
+    }
+    assert_eq!(run(&["completions", "csh"], &[]).0, 2);
+    let (code, page, _) = run(&["man"], &[]);
+    assert!(code == 0 && page.contains(".TH portcullis 1") && page.contains("portcullis up"), "{page}");
+    let folder = std::env::temp_dir().join(format!("portcullis-man-{}", std::process::id()));
+    assert_eq!(run(&["man", folder.to_str().unwrap()], &[]).0, 0);
+    for name in ["portcullis.1", "portcullis-key-create.1", "portcullis-tunnel-check.1"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn unsafe_settings_do_not_start() {
     for env in [
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
