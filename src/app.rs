@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
-use crate::listen::{self, Bell, Settings};
+use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
 use crate::serve::{Gate, Ops};
@@ -32,6 +32,12 @@ pub enum BuildError {
     /// The audit's writer.
     #[error(transparent)]
     Audit(#[from] SetupError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The socket's file.
+    #[error("listen.socket: cannot listen there: {}", describe_socket(.0))]
+    Socket(io::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {}", describe(.error))]
     Bind {
@@ -51,6 +57,15 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
+fn describe_socket(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another gateway does".into(),
+        io::ErrorKind::AlreadyExists => "the file is there and is no socket".into(),
+        io::ErrorKind::NotFound => "its folder does not exist".into(),
+        kind => kind.to_string(),
+    }
+}
+
 /// The generated key, and whether it was made just now.
 #[derive(Debug)]
 pub struct Generated {
@@ -63,7 +78,7 @@ pub struct Generated {
 /// A gate that is bound and ready to run.
 #[derive(Debug)]
 pub struct App {
-    listener: TcpListener,
+    doors: Doors,
     settings: Settings,
     gate: Arc<Gate>,
     log: Arc<AccessLog>,
@@ -105,9 +120,7 @@ impl App {
             options: config.options,
             cloud_models: config.routes.cloud_models,
         };
-        let wanted = SocketAddr::new(config.listen.address, config.listen.port);
-        let listener = bind(wanted).map_err(|error| BuildError::Bind { address: wanted, error })?;
-        let address = listener.local_addr().map_err(|error| BuildError::Bind { address: wanted, error })?;
+        let (doors, address) = open_doors(&config.listen)?;
         let settings = Settings {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
@@ -129,7 +142,7 @@ impl App {
             (listener, Ops::new(Arc::clone(&gate), ring.clone(), config.data_dir.clone(), on_loopback))
         });
         Ok(Self {
-            listener,
+            doors,
             settings,
             gate,
             log,
@@ -163,7 +176,7 @@ impl App {
         let keys = self.ring.as_ref().map(|ring| (ring, ring.watch()));
         let done = Arc::new(Notify::new());
         let ops = self.ops.map(|(listener, ops)| tokio::spawn(serve_ops(listener, ops, Arc::clone(&done))));
-        listen::serve(self.listener, self.settings, self.gate, self.bell, stop, hurry).await;
+        listen::serve(self.doors, self.settings, self.gate, self.bell, stop, hurry).await;
         done.notify_one();
         if let Some(ops) = ops {
             let _ended = ops.await;
@@ -207,7 +220,26 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
 async fn serve_ops(listener: TcpListener, ops: Ops, done: Arc<Notify>) {
     let settings = Settings { max_connections: 64, max_per_address: None };
     let stop = async move { done.notified().await };
-    listen::serve(listener, settings, Arc::new(ops), Bell::default(), stop, std::future::ready(())).await;
+    listen::serve(
+        Doors::plain(listener),
+        settings,
+        Arc::new(ops),
+        Bell::default(),
+        stop,
+        std::future::ready(()),
+    )
+    .await;
+}
+
+/// Certificate, port and socket, in the order in which a fault costs least.
+fn open_doors(listen: &config::Listen) -> Result<(Doors, SocketAddr), BuildError> {
+    let tls = listen.tls.as_ref().map(|files| Tls::read(&files.certificate, &files.key)).transpose()?;
+    let wanted = SocketAddr::new(listen.address, listen.port);
+    let bound = bind(wanted).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    let (tcp, address) = bound.map_err(|error| BuildError::Bind { address: wanted, error })?;
+    let socket = listen.socket.as_ref().map(|socket| Socket::bind(&socket.path, socket.mode));
+    let socket = socket.transpose().map_err(BuildError::Socket)?;
+    Ok((Doors { tcp, tls: tls.map(Arc::new), socket }, address))
 }
 
 /// Where nobody chose the port and it is taken, the gateway goes without.

@@ -54,7 +54,8 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.
-        ExitCode::from(if matches!(error, BuildError::Key(_)) { super::WRONG } else { FAILED })
+        let written = matches!(error, BuildError::Key(_) | BuildError::Tls(_));
+        ExitCode::from(if written { super::WRONG } else { FAILED })
     })
 }
 

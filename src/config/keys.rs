@@ -59,6 +59,20 @@ pub const KEYS: &[Key] = &[
     key("listen.address", Text, "127.0.0.1", "the address to listen on"),
     older(&["PORT"], key("listen.port", Number, "8000", "the port; 0 asks the system for a free one")),
     key(
+        "listen.socket",
+        Text,
+        "",
+        "a Unix socket to listen on as well: the best target for a tunnel on this machine",
+    ),
+    key("listen.socket_mode", Text, "0660", "the permissions of its file"),
+    key(
+        "listen.tls_certificate",
+        Text,
+        "",
+        "a PEM file with the certificate and its chain: the port then speaks TLS alone",
+    ),
+    key("listen.tls_key", Text, "", "the PEM file of its private key"),
+    key(
         "listen.public",
         Bool,
         "false",

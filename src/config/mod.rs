@@ -6,6 +6,7 @@
 pub mod env;
 mod fault;
 pub mod keys;
+mod listener;
 mod parse;
 mod raw;
 mod reader;

@@ -74,6 +74,10 @@ pub struct Listen {
     pub address: IpAddr,
     /// 0 asks the system.
     pub port: u16,
+    /// A Unix socket beside the port.
+    pub socket: Option<Socket>,
+    /// The port's certificate; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Web origins answered: see [`Origins`].
     pub origins: Origins,
     /// Host names served in public mode, lower case.
@@ -86,6 +90,24 @@ pub struct Listen {
     pub max_connections: Option<usize>,
     /// Connections per client address; `None`: no bound.
     pub max_per_address: Option<usize>,
+}
+
+/// `listen.socket`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// Where its file is.
+    pub path: PathBuf,
+    /// The file's permissions.
+    pub mode: u32,
+}
+
+/// `listen.tls_certificate` and `listen.tls_key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
 }
 
 /// `listen.origins`.

@@ -15,13 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::clock::{self, Clock};
 use super::guard::{Guarded, HEAD_TIME};
 use super::head::Reject;
 use super::scratch;
 use super::state::ConnState;
+use super::stream::Stream;
 
 /// An answer on its way.
 pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -44,7 +44,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
+pub(super) async fn run<H: Handler>(stream: Stream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
     let state = ConnState::new(Arc::clone(&clock), clock::after(clock::now(), Some(HEAD_TIME)));
     let guarded = Guarded::new(stream, Arc::clone(&state));
     let service = {
@@ -102,7 +102,7 @@ async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, h
 }
 
 /// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away.
-async fn linger(io: &mut TcpStream) {
+async fn linger(io: &mut Stream) {
     let _closed = io.shutdown().await;
     let mut left: usize = 1 << 20;
     let reading = poll_fn(|cx| {

@@ -87,6 +87,9 @@ fn unsafe_settings_do_not_start() {
     for env in [
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "cloudflare")],
+        &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_SOCKET", "/tmp/no.sock")],
+        &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null")],
+        &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null"), ("PORTCULLIS_LISTEN_TLS_CERTIFICATE", "/dev/null")],
         &[("PORT", "11434")],
         &[("OLLAMA_LOCAL_URL", "http://127.0.0.1:9000"), ("PORT", "9000")],
         &[("OLLAMA_LOCAL_URL", "file:///etc/passwd")],
