@@ -6,6 +6,7 @@ mod check;
 mod key;
 mod manual;
 mod pull;
+mod reload;
 mod serve;
 mod service;
 mod table;
@@ -135,6 +136,11 @@ impl Flags {
             more(raw);
         })?;
         Ok(Config { quarantine: self.quarantine, ..config })
+    }
+
+    /// The same flags, with the file that was found: one that goes away later is a fault, and not the defaults.
+    fn again(&self, config: &Config) -> Self {
+        Self { config: config.file.clone().or_else(|| self.config.clone()), ..self.clone() }
     }
 
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {

@@ -5,6 +5,7 @@
 
 pub mod env;
 mod fault;
+mod files;
 pub mod keys;
 mod listener;
 mod parse;
@@ -15,6 +16,7 @@ mod upstream_url;
 mod value;
 
 pub use fault::{Fault, Faults};
+pub use files::Files;
 pub use parse::duration;
 pub use raw::{Origin, Raw};
 pub use resolved::*;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
 use super::fault::Faults;
+use super::files::Files;
 use super::keys;
 use super::listener::is_origin;
 use super::raw::Raw;
@@ -24,9 +25,10 @@ impl Config {
     ) -> Result<Self, Faults> {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
         let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
-        if let Some(path) = named.clone().or_else(|| find_file(env)) {
-            match std::fs::read_to_string(&path) {
-                Ok(text) => raw.read_toml(&text, &path, &mut faults),
+        let file = named.or_else(|| find_file(env));
+        if let Some(path) = &file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => raw.read_toml(&text, path, &mut faults),
                 Err(error) => {
                     faults.add("--config", "", format!("cannot read {}: {}", path.display(), error.kind()));
                 }
@@ -35,7 +37,13 @@ impl Config {
         env.read_into(&mut raw, &mut faults);
         flags(&mut raw, &mut faults);
         let config = Reader { raw: &raw, env, faults: &mut faults }.config();
-        if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+        if !faults.0.is_empty() {
+            return Err(faults);
+        }
+        let mut files = env.secret_files();
+        files.extend(file.clone());
+        files.extend(config.listen.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
+        Ok(Self { file, files: Files::look(files), written: raw, ..config })
     }
 }
 
@@ -78,6 +86,9 @@ impl Reader<'_> {
             keys,
             listen,
             warnings: Vec::new(),
+            file: None,
+            files: Files::default(),
+            written: Raw::default(),
         };
         self.rest(&mut warnings);
         self.public_mode(&config);

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files::Files;
+use super::raw::Raw;
 use super::upstream_url::UpstreamUrl;
 use crate::types::ModelName;
 
@@ -44,6 +46,12 @@ pub struct Config {
     pub routes: Routes,
     /// Sentences for the operator, printed at start.
     pub warnings: Vec<String>,
+    /// The configuration file that was read.
+    pub file: Option<PathBuf>,
+    /// Every file that something was read from: a change in one of them is a change of the configuration.
+    pub files: Files,
+    /// What was written, for comparison with the next reading.
+    pub written: Raw,
 }
 
 /// `keys.api_key`.

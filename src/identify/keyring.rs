@@ -72,7 +72,7 @@ impl Key {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     digest: Digest256,
     /// From then on this secret opens nothing.
@@ -110,6 +110,28 @@ impl Keyring {
             ring.add(words(&digest(text)), None, Arc::new(key));
         }
         ring
+    }
+
+    /// `before` with other keys of the operator's; how many of the old ones ended with it.
+    pub fn given_instead(before: &Self, keys: &[String]) -> (Self, usize) {
+        let mut ring = Self::given(keys);
+        let mut ended = 0;
+        for entry in &before.sorted {
+            match ring.place(&entry.digest) {
+                Err(_) if entry.key.name.is_none() => {
+                    entry.key.ended.store(true, Ordering::Relaxed);
+                    ended += 1;
+                }
+                Err(place) => ring.sorted.insert(place, entry.clone()),
+                // The same key under the same name stays the same object.
+                Ok(place) => {
+                    if let Some(new) = ring.sorted.get_mut(place).filter(|new| new.key.id == entry.key.id) {
+                        new.key = Arc::clone(&entry.key);
+                    }
+                }
+            }
+        }
+        (ring, ended)
     }
 
     /// The operator's keys of `before`, and those of the store. Keys of `before` that are no longer there have ended; their number.

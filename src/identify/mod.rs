@@ -120,7 +120,8 @@ pub struct Identify {
     ring: Option<Arc<Ring>>,
     hosts: Vec<String>,
     any_host: bool,
-    lockout: Lockout,
+    /// Stays where the rest is renewed.
+    lockout: Arc<Lockout>,
 }
 
 impl Identify {
@@ -131,8 +132,13 @@ impl Identify {
             ring,
             hosts: listen.hosts.clone(),
             any_host: listen.public,
-            lockout: Lockout::default(),
+            lockout: Arc::default(),
         }
+    }
+
+    /// The same stage for another configuration: who is locked out stays so.
+    pub fn renewed(&self, listen: &Listen) -> Self {
+        Self { lockout: Arc::clone(&self.lockout), ..Self::new(self.ring.clone(), listen) }
     }
 
     /// Is a key asked at all?
@@ -227,6 +233,8 @@ mod tests {
         let listen = Listen {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
+            socket: None,
+            tls: None,
             origins: Origins::Only(vec![]),
             hosts: vec!["gate.example".into()],
             public: false,

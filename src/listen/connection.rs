@@ -33,8 +33,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request, whose body is in the inlet. Dropped when the caller leaves. Boxed, so that an idle connection does
     /// not keep room for it.
-    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts)
-    -> Answering<Self::Body>;
+    fn answer(
+        self: &Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        head: Parts,
+    ) -> Answering<Self::Body>;
 
     /// A connection was refused before it became a request; returns the whole answer to write.
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;
@@ -50,7 +54,7 @@ pub(super) async fn run<H: Handler>(stream: Stream, peer: SocketAddr, clock: Arc
     let service = {
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
         service_fn(move |request: Request<Incoming>| {
-            Arc::clone(&handler).answer(Arc::clone(&state), peer, request.into_parts().0)
+            handler.answer(Arc::clone(&state), peer, request.into_parts().0)
         })
     };
     // While it answers, hyper looks for the end of the connection by reading, and that read is what brings the body into the

@@ -124,14 +124,14 @@ fn a_tunnel_that_exposes_the_model_server_is_refused() {
     assert_eq!(run(&["tunnel", "check", &path], &[]).0, 2);
 }
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     out: String,
 }
 
 impl Running {
-    fn start(env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(env: &[(&str, &str)]) -> Self {
         let mut child = command(&["serve", "--port", "0"], env)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -153,13 +153,25 @@ impl Running {
         Self { port: port.unwrap_or_else(|| panic!("no port in {out:?}")), child, out }
     }
 
-    /// Asks it to stop; its exit code and all that it wrote to stderr.
-    fn stop(mut self) -> (i32, String) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to stop; its exit code and all that it wrote to stderr.
+    pub(crate) fn stop(mut self) -> (i32, String) {
+        self.signal("-TERM");
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap().code().unwrap(), errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nobody behind; one that was stopped is gone already.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

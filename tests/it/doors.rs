@@ -1,6 +1,7 @@
 //! The ways in beside the plain port: a Unix socket, and TLS in process.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,7 +81,11 @@ pub(crate) fn certificate(folder: &Folder, name: &str) -> (String, String, Certi
 }
 
 /// Connects, believing this certificate alone.
-pub(crate) async fn tls(gate: &Gateway, trusted: &CertificateDer<'static>) -> std::io::Result<Conn> {
+async fn tls(gate: &Gateway, trusted: &CertificateDer<'static>) -> std::io::Result<Conn> {
+    tls_to(gate.address, trusted).await
+}
+
+pub(crate) async fn tls_to(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<Conn> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -89,7 +94,7 @@ pub(crate) async fn tls(gate: &Gateway, trusted: &CertificateDer<'static>) -> st
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(gate.address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(Conn::over)
 }

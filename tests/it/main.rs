@@ -26,6 +26,7 @@ mod limits;
 mod ops;
 mod page;
 mod relay;
+mod reload;
 mod streams;
 mod up;
 mod validation;
