@@ -248,6 +248,7 @@ impl Admit {
     }
 
     /// The same stage with other limits: what was used stays used.
+    #[must_use]
     pub fn renewed(&self, limits: &Limits) -> Self {
         Self { limits: *limits, used: Arc::clone(&self.used) }
     }

@@ -22,7 +22,7 @@ pub(super) struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
+pub(super) fn completions(args: CompletionsArgs) -> ExitCode {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "portcullis", &mut text);
     print(&text);

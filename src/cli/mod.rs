@@ -185,7 +185,7 @@ pub fn main() -> ExitCode {
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
         Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),
         Some(Command::Tunnel(command)) => tunnel::run(&cli.flags, &command, &env),
-        Some(Command::Completions(args)) => manual::completions(&args),
+        Some(Command::Completions(args)) => manual::completions(args),
         Some(Command::Man(args)) => manual::pages(&args),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),

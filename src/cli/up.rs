@@ -110,14 +110,7 @@ async fn up(
     };
     banner::print(&app, config);
     serve::tell_default_model(&app).await;
-    // Whatever is written, the upstream is the one that was started, and so is its model.
-    let load = || {
-        let next = load()?;
-        let upstream = crate::config::Upstream { url: config.upstream.url.clone(), ..next.upstream };
-        let default_model =
-            if next.default_model_set { next.default_model } else { config.default_model.clone() };
-        Ok(Config { upstream, default_model, ..next })
-    };
+    let load = || load().map(|next| as_started(config, next));
     let watching = reload::watch(app.live(), config, hangup, load);
     let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {
@@ -127,6 +120,16 @@ async fn up(
     }
     end(&mut child).await;
     ExitCode::SUCCESS
+}
+
+/// Whatever is written now, the upstream is the one that was started, and so is its model.
+fn as_started(started: &Config, next: Config) -> Config {
+    let mut next = next;
+    next.upstream.url = started.upstream.url.clone();
+    if !next.default_model_set {
+        next.default_model = started.default_model.clone();
+    }
+    next
 }
 
 /// The engine's own model where none was asked for; a pull where the upstream is Ollama and lacks the default.

@@ -21,6 +21,7 @@ impl Files {
     }
 
     /// The same files as they look now.
+    #[must_use]
     pub fn again(&self) -> Self {
         Self::look(self.0.iter().map(|(path, _)| path.clone()))
     }

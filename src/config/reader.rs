@@ -63,6 +63,8 @@ impl Reader<'_> {
         let config = Config {
             default_model: self.default_model(),
             default_model_set: self.raw.get("models.default").is_some(),
+            access: self.access(),
+            oidc: self.oidc(),
             frame_ancestors: self.frame_ancestors(),
             upstream: self.upstream(url),
             queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
@@ -113,7 +115,7 @@ impl Reader<'_> {
 
     fn public_mode(&mut self, config: &Config) {
         let listen = &config.listen;
-        if config.keys != Keys::Public || listen.public {
+        if config.keys != Keys::Public || listen.public || config.access.is_some() {
             return;
         }
         let behind = listen.trusted_proxy != TrustedProxy::None;

@@ -20,6 +20,10 @@ pub struct Config {
     pub default_model_set: bool,
     /// The public listener.
     pub listen: Listen,
+    /// Cloudflare Access, where it is asked for.
+    pub access: Option<Access>,
+    /// An `OpenID` Connect issuer, where tokens are taken.
+    pub oidc: Option<Issuer>,
     /// `pages.frame_ancestors` as a CSP source list.
     pub frame_ancestors: String,
     /// The upstream and its clocks.
@@ -98,6 +102,32 @@ pub struct Listen {
     pub max_connections: Option<usize>,
     /// Connections per client address; `None`: no bound.
     pub max_per_address: Option<usize>,
+}
+
+/// Who signs tokens, and which of them are for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// Of the names that it gives: `access` or `oidc`.
+    pub prefix: &'static str,
+    /// The claim `iss`, exactly.
+    pub issuer: String,
+    /// One of these must be in the claim `aud`.
+    pub audience: Vec<String>,
+    /// Where its signing keys are.
+    pub keys_url: String,
+    /// The claims that name somebody; the first that is there counts.
+    pub identity: Vec<String>,
+    /// Whom to believe about the server of `keys_url`; `None`: the public authorities.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[access]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The team.
+    pub issuer: Issuer,
+    /// Does the identity stand for a key?
+    pub is_identity: bool,
 }
 
 /// `listen.socket`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::keyring::{Key, Keyring};
+use super::keyring::{Key, Keyring, Named};
 use crate::listen::Bell;
 use crate::store::{Store, StoreError};
 
@@ -44,6 +44,11 @@ impl Ring {
     /// The key of this text.
     pub fn find(&self, text: &str) -> Option<Arc<Key>> {
         self.keys.load().find(text).cloned()
+    }
+
+    /// The key of an identity's name.
+    pub(super) fn named(&self, name: &str) -> Named {
+        self.keys.load().named(name)
     }
 
     /// Reads the keys again where one changed.

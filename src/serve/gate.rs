@@ -97,7 +97,7 @@ impl Gate {
     ) -> Self {
         Self {
             switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
-            identify: Identify::new(ring, &config.listen),
+            identify: Identify::new(ring, config),
             admit: Admit::new(&config.limits, spent),
             rules: Rules::new(config),
             pool: Arc::new(Pool::new(&config.upstream, config.routes.cloud_models)),
@@ -113,6 +113,7 @@ impl Gate {
 
     /// The gate for another configuration. What counts and what waits stays: meters, lock-outs, the queue, and the connections where the
     /// upstream is the same.
+    #[must_use]
     pub fn renewed(&self, config: &Config) -> Self {
         let cloud_models = config.routes.cloud_models;
         let same = (&self.upstream.url, self.upstream.connect, self.rules.cloud_models)

@@ -96,7 +96,7 @@ impl Ops {
         // The peer itself: what a proxy says counts on the public listener.
         let caller = gate
             .identify
-            .identify(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
+            .by_key(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
             .inspect_err(|error| {
                 if matches!(error, IdentifyError::Wrong(_) | IdentifyError::LockedOut { .. }) {
                     tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");

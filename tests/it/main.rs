@@ -28,5 +28,6 @@ mod page;
 mod relay;
 mod reload;
 mod streams;
+mod tokens;
 mod up;
 mod validation;

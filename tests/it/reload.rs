@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_ollama::{Mock, On, Script};
 use portcullis::app::{App, Renewed};
 use portcullis::config::Config;
 use portcullis::config::env::Env;
 use portcullis::record::AccessLog;
+use tokio::time::Instant;
 
 use crate::client::Conn;
 use crate::command::Running;
