@@ -4,6 +4,7 @@
 //! Nothing here is on the request path: keys are looked up in memory, rows are written by one thread (`record`).
 
 pub mod audit;
+pub mod backup;
 pub mod keys;
 mod schema;
 pub mod usage;

@@ -9,6 +9,7 @@
 
 mod architecture;
 mod audit;
+mod backup;
 mod bodies;
 mod budgets;
 mod cancel;
