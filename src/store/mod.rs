@@ -33,9 +33,7 @@ pub enum StoreError {
     #[error("the disk of the store is full")]
     Full,
     /// Its bytes are not what was written.
-    #[error(
-        "the store is damaged: {0}. Restore a copy of portcullis.db, or start once with --quarantine to set it aside"
-    )]
+    #[error("the store is damaged: {0}. Restore a backup, or start once with --quarantine to set it aside")]
     Damaged(String),
     /// A newer version made it.
     #[error("the store was made by a newer version (form {0})")]
