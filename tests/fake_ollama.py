@@ -2,12 +2,14 @@
 """Stands for the program `ollama` in tests of what starts it: `serve`, `list`, `pull`, and just enough of its API.
 
 In its own folder it writes `starts` (its environment, a line a start), `pid` and `pulled`; the model is there once it was
-pulled. While `hold` lies there it does not listen. It dies when it is asked for an embedding.
+pulled. While `hold` lies there it does not listen. It dies when it is asked for an embedding, and leaves a process behind
+(`runner`).
 """
 
 import http.server
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.request
@@ -56,6 +58,9 @@ class Ollama(http.server.BaseHTTPRequestHandler):
                 file.write(body["model"])
             self.stream({"status": "pulling", "total": 10, "completed": 5}, {"status": "success"})
         elif self.path == "/api/embed":
+            # As a real one does, it leaves the process that runs the model behind.
+            with open(path("runner"), "w") as file:
+                file.write(str(subprocess.Popen(["sleep", "600"]).pid))
             os._exit(3)
         else:
             self.say({"model": body["model"], "message": {"role": "assistant", "content": "hi"}, "done": True})

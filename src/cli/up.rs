@@ -233,7 +233,10 @@ impl Upstream {
         let mut backoff = FIRST_BACKOFF;
         let mut since = tokio::time::Instant::now();
         loop {
+            let group = group(child);
             let status = child.wait().await;
+            // Ollama runs its models in processes of their own: those of a crashed one would keep the memory that the next one needs.
+            let _gone = group.map(|group| kill_process_group(group, Signal::KILL));
             let code = status.ok().and_then(|status| status.code());
             if since.elapsed() > STABLE {
                 backoff = FIRST_BACKOFF;
@@ -278,9 +281,14 @@ async fn wait_ready(pool: &Pool, child: &mut Child) -> Result<(), String> {
     }
 }
 
+/// Its process group, while it lives.
+fn group(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+}
+
 /// Asks it to end, and insists after a while.
 async fn end(child: &mut Child) {
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = group(child);
     // The whole group: Ollama runs its models in processes of their own. It may have ended by itself.
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
     let _gone = signal(Signal::TERM);

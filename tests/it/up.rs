@@ -94,6 +94,12 @@ async fn the_upstream_is_bound_to_loopback_pulls_is_restarted_and_ends_with_us()
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!((status, up.read("starts").lines().count()), (200, 2));
+    let runner = fs::read_to_string(format!("/proc/{}/stat", up.read("runner")));
+    // Gone, or dead and not yet buried by whoever inherited it.
+    assert!(
+        runner.as_ref().map_or(true, |stat| stat.contains(") Z ")),
+        "what it left behind still runs: {runner:?}"
+    );
     let address = first["OLLAMA_HOST"].as_str().unwrap().to_owned();
     assert!(Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap().success());
     assert_eq!(up.child.wait().unwrap().code(), Some(0));
