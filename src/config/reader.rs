@@ -23,8 +23,7 @@ impl Config {
         flags: impl FnOnce(&mut Raw, &mut Faults),
     ) -> Result<Self, Faults> {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
-        let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
-        if let Some(path) = named.clone().or_else(|| find_file(env)) {
+        if let Some(path) = Self::file(file, env) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => raw.read_toml(&text, &path, &mut faults),
                 Err(error) => {
@@ -36,6 +35,14 @@ impl Config {
         flags(&mut raw, &mut faults);
         let config = Reader { raw: &raw, env, faults: &mut faults }.config();
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+    }
+}
+
+impl Config {
+    /// The file that is read: named, or found.
+    pub fn file(named: Option<&Path>, env: &Env) -> Option<PathBuf> {
+        let named = named.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
+        named.or_else(|| find_file(env))
     }
 }
 
