@@ -16,6 +16,7 @@ mod client;
 mod command;
 mod contract;
 mod docs;
+mod doctor;
 mod durability;
 mod errors;
 mod framing;
