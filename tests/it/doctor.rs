@@ -109,6 +109,13 @@ async fn a_deployment_that_is_right_has_nothing_serious() {
     let found = doctor(&gate, &[], &[]);
     assert_eq!((found.code, found.said["target"].as_str()), (0, Some(url.as_str())), "{:#}", found.said);
     found.assert(&[("tls", "not_run"), ("streaming", "ok"), ("abort", "ok"), ("client-address", "ok")]);
+    // A key that is none gets no answer; one from a file does.
+    let other = [("OLLAMA_API_KEY", "another-key-than-the-gateway-has")];
+    doctor(&gate, &[], &other).assert(&[("streaming", "not_run"), ("abort", "not_run")]);
+    let file = gate.folder.join("key");
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    let found = doctor(&gate, &["--key-file", &file.display().to_string()], &other);
+    found.assert(&[("streaming", "ok"), ("abort", "ok")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,8 +22,8 @@ const SOON: Duration = Duration::from_secs(6);
 const BY_ITSELF: i64 = 500;
 /// Milliseconds that an abort may take.
 const SLOW: i64 = 3_000;
-const FIX: &str = "let the proxy close its connection to the gateway when its caller leaves: nginx: proxy_ignore_client_abort off (its default); \
-     HAProxy: option abortonclose. Until then every answer that somebody stops runs to its end on the model";
+const FIX: &str = "let the proxy close its connection to the gateway when its caller leaves: nginx: proxy_ignore_client_abort off and \
+     proxy_buffering off; Caddy: no flush_interval -1. Until then what somebody stops runs to its end";
 const HOW: &str =
     "run the doctor on the gateway's machine, as its user, with its ops listener on (ops.enabled)";
 

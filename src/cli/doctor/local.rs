@@ -42,7 +42,10 @@ pub(super) fn data_folder(folder: &Path) -> Finding {
             bad.push(format!("{name} belongs to another user than its folder (uid {})", file.uid()));
         }
     }
-    let fix = format!("chmod 700 {0} && chmod 600 {0}/*, all owned by the gateway's user", folder.display());
+    let fix = format!(
+        "chmod 700 {0} && find {0} -type f -exec chmod 600 {{}} +; all of it owned by the gateway's user",
+        folder.display()
+    );
     if !bad.is_empty() {
         return Finding::serious(CHECK, listed(&bad), fix);
     }

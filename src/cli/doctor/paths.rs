@@ -59,37 +59,35 @@ enum Verdict {
 
 pub(super) fn check(case: &Case<'_>) -> Finding {
     let (has_key, catalogue) = (case.key == Ok(true), case.config.routes.catalogue);
-    let (mut bad, mut odd, mut asked, mut silent) = (Vec::new(), Vec::new(), 0_usize, 0_usize);
-    for keyed in [false, true] {
-        if keyed && !has_key {
-            continue;
-        }
+    let (mut bad, mut odd, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut asked, mut silent) = (0_usize, 0_usize);
+    for keyed in [false, true].into_iter().filter(|keyed| !keyed || has_key) {
         for (method, path, body) in PROBES.iter().copied() {
-            if keyed && catalogue && CATALOGUE.contains(&path) {
+            // What is open to everybody is open with a key.
+            if keyed && (open.contains(&path) || catalogue && CATALOGUE.contains(&path)) {
                 continue;
             }
             asked += 1;
-            let ask = Ask { method, path, keyed, body, headers: &[] };
-            let Ok(answer) = case.client.ask(ask) else {
+            let Ok(answer) = case.client.ask(Ask { method, path, keyed, body, headers: &[] }) else {
                 silent += 1;
                 continue;
             };
-            let how = if keyed { "with the key" } else { "without a key" };
+            let what = format!("{method} {path}{}", if keyed { " with the key" } else { "" });
             match judge(&answer) {
-                Verdict::Refused => {}
-                Verdict::Open => bad.push(format!("{method} {path} answers {} {how}", answer.status)),
-                Verdict::Ollama => bad.push(format!("{method} {path} is answered by the model server {how}")),
-                Verdict::Broken => odd.push(format!("{method} {path} answers {} {how}", answer.status)),
-                Verdict::Limited => odd.push(format!("{method} {path} was limited")),
+                Verdict::Refused => continue,
+                Verdict::Open => bad.push(format!("{what} answers {}", answer.status)),
+                Verdict::Ollama => bad.push(format!("{what} is answered by the model server")),
+                Verdict::Broken => odd.push(format!("{what} answers {}", answer.status)),
+                Verdict::Limited => odd.push(format!("{what} was limited")),
             }
+            open.push(path);
         }
     }
     if !bad.is_empty() {
         return Finding::serious(
             CHECK,
             listed(&bad),
-            "lead every path of this name to Portcullis and nothing else (docs/DOCTOR.md, paths); `routes.catalogue` \
-             opens Ollama's lists to keys on purpose",
+            "lead every path of this name to Portcullis and nothing else; routes.catalogue opens Ollama's lists to keys on purpose",
         );
     }
     if silent == asked {

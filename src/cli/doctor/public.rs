@@ -153,19 +153,20 @@ pub(super) fn headers(case: &Case<'_>, health: &Answer) -> Finding {
     }
     let mut notes = Vec::new();
     if case.target.https && page.header("strict-transport-security").is_none() {
-        notes.push("no Strict-Transport-Security".to_owned());
+        notes.push((
+            "there is no Strict-Transport-Security".to_owned(),
+            "let the proxy add Strict-Transport-Security: max-age=31536000",
+        ));
     }
     let told = ["server", "x-powered-by"].iter().filter_map(|name| page.header(name));
     // A name is what everybody can guess; a version is what somebody looks up.
     notes.extend(
-        told.filter(|value| value.contains('/')).map(|value| format!("the version is told: {value}")),
+        told.filter(|value| value.contains('/'))
+            .map(|value| (format!("a version is told: {value}"), "hide it (nginx: server_tokens off)")),
     );
     if notes.is_empty() {
         return Finding::ok(CHECK, "policy of the page, nosniff, no-store and no-referrer arrive");
     }
-    Finding::note(
-        CHECK,
-        format!("all that the gateway sends arrives; {}", notes.join("; ")),
-        "in the proxy: send Strict-Transport-Security: max-age=31536000 over https, and hide the server's version",
-    )
+    let (seen, fixes): (Vec<_>, Vec<_>) = notes.into_iter().unzip();
+    Finding::note(CHECK, format!("what the gateway sends arrives; {}", seen.join("; ")), fixes.join("; "))
 }

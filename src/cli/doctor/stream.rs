@@ -19,8 +19,8 @@ const HEAD: Duration = Duration::from_secs(30);
 const TOGETHER: Duration = Duration::from_millis(3);
 /// What a rhythm takes at least.
 const ENOUGH: Duration = Duration::from_millis(150);
-const FIX: &str = "nginx: proxy_buffering off; gzip off for application/x-ndjson and text/event-stream. Apache: flushpackets=on. Caddy: \
-     flush_interval -1. Cloudflare: no rule that changes or caches answers of this name (docs/DOCTOR.md, streaming)";
+const FIX: &str = "nginx: proxy_http_version 1.1, proxy_buffering off, gzip off for these types; Apache: flushpackets=on; Cloudflare: no rule \
+     that changes or caches answers of this name (docs/DOCTOR.md)";
 
 /// How an answer came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +41,10 @@ impl Timing {
     }
 
     fn told(&self) -> String {
-        format!("{} lines in {} pieces over {} ms", self.lines, self.bunches, self.spread.as_millis())
+        match self.bunches {
+            1 => format!("{} lines at once", self.lines),
+            pieces => format!("{} lines in {pieces} pieces over {} ms", self.lines, self.spread.as_millis()),
+        }
     }
 }
 
