@@ -71,6 +71,8 @@ settings() {
 # MODEL_SERVER stands for the first.
 start() {
   local lines=$1 who=''
+  # The one before wrote its address there, too.
+  rm -f "$work/mock.out"
   "$mock" serve --gap 40ms --tokens 1000 >"$work/mock.out" 2>"$work/mock.log" &
   mock_pid=$!
   until_there grep -q '^http' "$work/mock.out"

@@ -147,6 +147,7 @@ async fn a_model_server_beside_the_gate_is_serious() {
     assert!(found.out.contains(&at) && found.out.contains("CVE-2026-7482"), "{}", found.out);
     let found = doctor(&gate, &[], &[("OLLAMA_HOST", "0.0.0.0")]);
     found.assert(&[("ollama-host", "note")]);
+    doctor(&gate, &[], &[("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")]).assert(&[("tls", "note")]);
     assert_ne!(found.of("exposed"), "serious", "{}", found.out);
 }
 
@@ -261,9 +262,7 @@ async fn holding_proxy(gate: SocketAddr) -> SocketAddr {
                     let line = head.lines().find_map(|line| line.strip_prefix("content-length: "));
                     line.map_or(0, |length| length.trim().parse().unwrap())
                 };
-                while !find(&asked, b"\r\n\r\n")
-                    .is_some_and(|at| asked.len() >= at + 4 + length(&asked[..at]))
-                {
+                while find(&asked, b"\r\n\r\n").is_none_or(|at| asked.len() < at + 4 + length(&asked[..at])) {
                     if !matches!(caller.read_buf(&mut asked).await, Ok(1..)) {
                         return;
                     }

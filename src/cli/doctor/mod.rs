@@ -52,7 +52,7 @@ pub(super) struct DoctorArgs {
     /// A cloudflared configuration [default: those in the usual places]
     #[arg(long, value_name = "FILE")]
     tunnel: Option<PathBuf>,
-    /// Another address of this machine, such as its name's on the tailnet; may be given several times
+    /// Another address of this machine, such as the one on a tailnet; may be given several times
     #[arg(long, value_name = "IP")]
     also: Vec<IpAddr>,
     /// Certificates (PEM) of an authority of your own

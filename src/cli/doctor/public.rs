@@ -56,6 +56,17 @@ pub(super) fn tls(scene: &Scene<'_>, target: &Target, trouble: Option<&NoAnswer>
             "get one that names this host from an authority that callers know; for one of your own: --ca FILE",
         );
     }
+    let listen = scene.config.listen.address;
+    if !target.given && !listen.is_loopback() {
+        return Finding::note(
+            CHECK,
+            format!(
+                "the gateway listens on {listen} in plain HTTP: keys travel in clear to whoever calls it there"
+            ),
+            "listen.address = \"127.0.0.1\" behind a tunnel or a proxy with TLS; in a container, publish the port on \
+             127.0.0.1 alone",
+        );
+    }
     if !target.given {
         return Finding::not_run(CHECK, "no public address was named", "portcullis doctor --url https://…");
     }
