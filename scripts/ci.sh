@@ -43,6 +43,17 @@ unit() {
   systemd-analyze security --offline=yes --threshold=20 --no-pager deploy/systemd/portcullis.service >/dev/null
 }
 
+dockerfiles() { "$tools/python/bin/hadolint" deploy/container/Dockerfile deploy/space/Dockerfile; }
+# As written, and as kustomize builds them where kubectl is there.
+manifests() {
+  "$tools/python/bin/kubernetes-validate" --strict --quiet deploy/kubernetes/{deployment,service,storage,network}.yaml || return
+  if command -v kubectl >/dev/null 2>&1; then
+    kubectl kustomize deploy/kubernetes >"$tools/manifests.yaml" || return
+    "$tools/python/bin/kubernetes-validate" --strict --quiet "$tools/manifests.yaml" || return
+    "$tools/python/bin/python" tests/e2e/deployed.py manifests "$tools/manifests.yaml"
+  fi
+}
+
 # The advisories are a git repository elsewhere; without it the rest is still checked.
 deny() {
   cargo deny --log-level error --workspace check licenses bans sources
@@ -58,6 +69,16 @@ if command -v systemd-analyze >/dev/null 2>&1; then
   stage "the systemd unit's exposure is 2.0 at most" unit
 else
   skipped "the systemd unit's exposure" "no systemd-analyze here"
+fi
+mkdir -p "$tools"
+if python_packages "$tools/python" scripts/requirements.txt; then
+  stage "the Dockerfiles pass hadolint" dockerfiles
+  stage "the manifests fit Kubernetes' schemas" manifests
+else
+  case $CI in
+    0 | false) skipped "hadolint and kubernetes-validate" "they could not be installed" ;;
+    *) die 1 "FAILED  hadolint and kubernetes-validate could not be installed (CI=0 goes on without them)" ;;
+  esac
 fi
 stage "what the page vendors is what its lockfile says" scripts/vendor.sh --check
 stage "make test" scripts/test.sh
@@ -93,6 +114,13 @@ if command -v cargo-deny >/dev/null 2>&1; then
   fi
 else
   skipped "cargo deny" "cargo-deny could not be installed within $deny_limit s"
+fi
+
+# A second release build, static: only where the whole stays short. `make dist` tries its archive by itself.
+if [ "$((SECONDS - begun))" -lt "${DIST_BEFORE_SECONDS:-900}" ]; then
+  stage "make dist: the archive, tried" scripts/dist.sh
+else
+  skipped "make dist" "the stages before took over ${DIST_BEFORE_SECONDS:-900} s"
 fi
 
 summary

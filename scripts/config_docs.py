@@ -29,7 +29,7 @@ def keys():
     """Name, older names, kind, default and meaning of each key, in order."""
     text = SOURCE.read_text(encoding="utf-8").split("pub const KEYS", 1)[1].split("];\n", 1)[0]
     string = r'"((?:[^"\\]|\\.)*)"'
-    pattern = rf"(?:older\(\s*&\[([^\]]*)\],\s*)?key\(\s*{string},\s*(\w+),\s*{string},\s*{string}\s*,?\s*\)"
+    pattern = rf"(?:older\(\s*&\[([^\]]*)\],\s*)?(fixed\(\s*)?key\(\s*{string},\s*(\w+),\s*{string},\s*{string}\s*,?\s*\)"
     found = [
         {
             "name": name,
@@ -37,8 +37,9 @@ def keys():
             "kind": kind,
             "default": default.replace('\\"', '"'),
             "about": about.replace('\\"', '"'),
+            "fixed": bool(fixed),
         }
-        for older, name, kind, default, about in re.findall(pattern, text)
+        for older, fixed, name, kind, default, about in re.findall(pattern, text)
     ]
     if len(found) != len(re.findall(r"\bkey\(", text)):
         sys.exit(f"{SOURCE.name}: {len(found)} keys understood of {len(re.findall(r'key[(]', text))}")
@@ -77,7 +78,8 @@ def table(all_keys):
         default = f"`{key['default']}`" if key["default"] else "–"
         about = re.sub(r"<(\w+)>", r"`<\1>`", key["about"]).replace("|", "\\|")
         secret = " Also as a file: the same name with `_FILE`." if key["kind"] == "Secret" else ""
-        rows.append(f"| `{key['name']}` | {names} | {default} | {about}{'.' if secret else ''}{secret} |")
+        mark = " ¹" if key["fixed"] else ""
+        rows.append(f"| `{key['name']}`{mark} | {names} | {default} | {about}{'.' if secret else ''}{secret} |")
     return "\n".join(rows)
 
 

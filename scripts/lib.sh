@@ -47,3 +47,12 @@ summary() {
   say "summary"
   [ "${#done_stages[@]}" -eq 0 ] || printf '  %s\n' "${done_stages[@]}" >&2
 }
+
+# python_packages FOLDER FILE: a virtual environment in FOLDER that holds what FILE pins. Quick where it does already.
+python_packages() {
+  [ -x "$1/bin/python" ] || python3 -m venv "$1"
+  if ! cmp -s "$2" "$1/requirements.txt"; then
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" || return
+    cp "$2" "$1/requirements.txt"
+  fi
+}

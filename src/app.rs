@@ -1,8 +1,10 @@
 //! The application: every part built once from the configuration, then run until it is told to stop.
 
+mod live;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -11,14 +13,15 @@ use tokio::sync::Notify;
 use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
-use crate::listen::{self, Bell, Settings};
+use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
-use crate::serve::{Gate, Ops};
+use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
 use crate::store::{self, Store, StoreError, wall};
 use crate::types::ModelName;
-use crate::validate::Rules;
+
+pub use live::{Live, RenewError, Renewed};
 
 /// Why the application cannot be built. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,12 @@ pub enum BuildError {
     /// The audit's writer.
     #[error(transparent)]
     Audit(#[from] SetupError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The socket's file.
+    #[error("listen.socket: cannot listen there: {}", describe_socket(.0))]
+    Socket(io::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {}", describe(.error))]
     Bind {
@@ -51,6 +60,15 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
+fn describe_socket(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another gateway does".into(),
+        io::ErrorKind::AlreadyExists => "the file is there and is no socket".into(),
+        io::ErrorKind::NotFound => "its folder does not exist".into(),
+        kind => kind.to_string(),
+    }
+}
+
 /// The generated key, and whether it was made just now.
 #[derive(Debug)]
 pub struct Generated {
@@ -63,13 +81,11 @@ pub struct Generated {
 /// A gate that is bound and ready to run.
 #[derive(Debug)]
 pub struct App {
-    listener: TcpListener,
+    doors: Doors,
     settings: Settings,
-    gate: Arc<Gate>,
-    log: Arc<AccessLog>,
+    live: Arc<Live>,
     writer: Writer,
     ops: Option<(TcpListener, Ops)>,
-    ring: Option<Arc<Ring>>,
     bell: Bell,
     /// The key to show, where one is generated.
     pub generated: Option<Generated>,
@@ -99,15 +115,7 @@ impl App {
             Keys::Given(keys) => Some(Ring::open(keys, store, bell.clone())?),
             Keys::Generated => Some(Ring::open(&[], store, bell.clone())?),
         };
-        let rules = Rules {
-            default_model: default_model.clone(),
-            limits: config.limits,
-            options: config.options,
-            cloud_models: config.routes.cloud_models,
-        };
-        let wanted = SocketAddr::new(config.listen.address, config.listen.port);
-        let listener = bind(wanted).map_err(|error| BuildError::Bind { address: wanted, error })?;
-        let address = listener.local_addr().map_err(|error| BuildError::Bind { address: wanted, error })?;
+        let (doors, address) = open_doors(&config.listen)?;
         let settings = Settings {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
@@ -122,48 +130,49 @@ impl App {
         };
         let writer = Writer::open(Arc::clone(&ledger), setup)?;
         let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
-        let gate = Arc::new(Gate::new(config, rules, ring.clone(), spent, desk));
+        let live = Arc::new(Live {
+            front: Front::new(Gate::new(config, ring.clone(), spent, desk)),
+            ring: ring.clone(),
+            tls: doors.tls.clone(),
+            log,
+            written: Mutex::new(config.written.clone()),
+        });
         let on_loopback = config.ops.address.is_none_or(|address| address.ip().is_loopback());
         let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
         let ops = ops.map(|listener| {
-            (listener, Ops::new(Arc::clone(&gate), ring.clone(), config.data_dir.clone(), on_loopback))
+            (listener, Ops::new(Arc::clone(&live.front), ring, config.data_dir.clone(), on_loopback))
         });
-        Ok(Self {
-            listener,
-            settings,
-            gate,
-            log,
-            writer,
-            ops,
-            ring,
-            bell,
-            generated,
-            address,
-            ops_address,
-            default_model,
-        })
+        Ok(Self { doors, settings, live, writer, ops, bell, generated, address, ops_address, default_model })
+    }
+
+    /// What of it can change while it runs.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
     }
 
     /// Does the upstream have the default model? `None`: it does not answer yet.
     pub async fn has_default_model(&self) -> Option<bool> {
         let sweeper = listen::clock::Sweeper::default();
         let clock = sweeper.clock();
-        let asking = self.gate.pool.fetch(&clock);
+        let gate = self.live.front.gate();
+        let asking = gate.pool.fetch(&clock);
         match tokio::time::timeout(std::time::Duration::from_secs(3), asking).await {
-            Ok(Ok(())) => self.gate.pool.has(&self.default_model),
+            Ok(Ok(())) => gate.pool.has(&self.default_model),
             _ => None,
         }
     }
 
     /// Runs until `stop`, then drains; `hurry` cuts the drain short. Access log and audit are written to their ends.
     pub async fn run(self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        let (log, ledger) = (Arc::clone(&self.log), Arc::clone(&self.gate.desk.ledger));
-        let lines = std::thread::Builder::new().name("access-log".into()).spawn(move || log.run());
+        let Live { front, ring, log, .. } = &*self.live;
+        let ledger = Arc::clone(&front.gate().desk.ledger);
+        let writing = Arc::clone(log);
+        let lines = std::thread::Builder::new().name("access-log".into()).spawn(move || writing.run());
         let rows = self.writer.run();
-        let keys = self.ring.as_ref().map(|ring| (ring, ring.watch()));
+        let keys = ring.as_ref().map(|ring| (ring, ring.watch()));
         let done = Arc::new(Notify::new());
         let ops = self.ops.map(|(listener, ops)| tokio::spawn(serve_ops(listener, ops, Arc::clone(&done))));
-        listen::serve(self.listener, self.settings, self.gate, self.bell, stop, hurry).await;
+        listen::serve(self.doors, self.settings, Arc::clone(front), self.bell, stop, hurry).await;
         done.notify_one();
         if let Some(ops) = ops {
             let _ended = ops.await;
@@ -177,7 +186,7 @@ impl App {
         };
         ledger.stop();
         let _ended = end(rows).await;
-        self.log.stop();
+        log.stop();
         let _ended = end(lines).await;
     }
 }
@@ -207,7 +216,26 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
 async fn serve_ops(listener: TcpListener, ops: Ops, done: Arc<Notify>) {
     let settings = Settings { max_connections: 64, max_per_address: None };
     let stop = async move { done.notified().await };
-    listen::serve(listener, settings, Arc::new(ops), Bell::default(), stop, std::future::ready(())).await;
+    listen::serve(
+        Doors::plain(listener),
+        settings,
+        Arc::new(ops),
+        Bell::default(),
+        stop,
+        std::future::ready(()),
+    )
+    .await;
+}
+
+/// Certificate, port and socket, in the order in which a fault costs least.
+fn open_doors(listen: &config::Listen) -> Result<(Doors, SocketAddr), BuildError> {
+    let tls = listen.tls.as_ref().map(|files| Tls::read(&files.certificate, &files.key)).transpose()?;
+    let wanted = SocketAddr::new(listen.address, listen.port);
+    let bound = bind(wanted).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    let (tcp, address) = bound.map_err(|error| BuildError::Bind { address: wanted, error })?;
+    let socket = listen.socket.as_ref().map(|socket| Socket::bind(&socket.path, socket.mode));
+    let socket = socket.transpose().map_err(BuildError::Socket)?;
+    Ok((Doors { tcp, tls: tls.map(Arc::new), socket }, address))
 }
 
 /// Where nobody chose the port and it is taken, the gateway goes without.

@@ -227,6 +227,12 @@ impl Meter {
 #[derive(Debug)]
 pub struct Admit {
     limits: Limits,
+    /// Stays where the limits are renewed.
+    used: Arc<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
     /// What keys had used when this process started; taken when a key calls first.
     spent: Mutex<HashMap<String, Spent>>,
     started: Moment,
@@ -237,7 +243,14 @@ impl Admit {
     /// With these limits for everybody who has none of their own.
     pub fn new(limits: &Limits, spent: Vec<(String, Spent)>) -> Self {
         let spent = Mutex::new(spent.into_iter().collect());
-        Self { limits: *limits, spent, started: moment(), meters: Mutex::new(HashMap::new()) }
+        let used = Used { spent, started: moment(), meters: Mutex::new(HashMap::new()) };
+        Self { limits: *limits, used: Arc::new(used) }
+    }
+
+    /// The same stage with other limits: what was used stays used.
+    #[must_use]
+    pub fn renewed(&self, limits: &Limits) -> Self {
+        Self { limits: *limits, used: Arc::clone(&self.used) }
     }
 
     /// Counts a request, or says why not. One that `spends` nothing needs no budget: whoever has used up theirs may still ask when it is
@@ -294,7 +307,7 @@ impl Admit {
     }
 
     fn meter(&self, principal: &Principal, now: Millis) -> Arc<Meter> {
-        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meters = self.used.meters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(meter) = meters.get(principal) {
             return Arc::clone(meter);
         }
@@ -316,9 +329,9 @@ impl Admit {
     /// What a principal had used when this process started.
     fn budget(&self, principal: &Principal) -> Budget {
         let Principal::Key(id) = principal else { return Budget::of(Spent::default(), moment()) };
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = self.used.spent.lock().unwrap_or_else(PoisonError::into_inner);
         // Of the day and the month in which it was read.
-        Budget::of(spent.remove(&*id.0).unwrap_or_default(), self.started)
+        Budget::of(spent.remove(&*id.0).unwrap_or_default(), self.used.started)
     }
 }
 

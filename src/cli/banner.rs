@@ -9,10 +9,14 @@ use crate::config::{Config, Keys};
 
 /// Prints the start-up lines.
 pub(super) fn print(app: &App, config: &Config) {
-    let base = format!("http://{}", reachable(app.address));
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", reachable(app.address));
     say(format_args!("Portcullis {}", env!("CARGO_PKG_VERSION")));
     say(format_args!("  page   {base}/chat"));
     say(format_args!("  API    {base}"));
+    if let Some(socket) = &config.listen.socket {
+        say(format_args!("  socket {}", socket.path.display()));
+    }
     say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
     say(format_args!("  model  {} (when a request names none)", app.default_model));
     if let Some(ops) = app.ops_address {

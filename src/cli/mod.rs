@@ -1,11 +1,14 @@
 //! The command line. Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.
 
 mod audit;
+mod backup;
 mod banner;
 mod check;
 mod doctor;
 mod key;
+mod manual;
 mod pull;
+mod reload;
 mod serve;
 mod service;
 mod table;
@@ -80,6 +83,26 @@ enum Command {
     /// Look at a Cloudflare tunnel's configuration
     #[command(subcommand)]
     Tunnel(tunnel::TunnelCommand),
+    /// Copy keys, audit and usage into one file, while the gateway runs
+    #[command(
+        after_help = "Examples:\n  portcullis backup /var/backups/portcullis-$(date +%F).backup\n\nThe copy holds the generated key in clear and the key of the audit's chain: keep it as you keep the data folder."
+    )]
+    Backup(backup::BackupArgs),
+    /// Bring a backup back, while no gateway runs
+    #[command(
+        after_help = "Examples:\n  portcullis restore portcullis.backup\n  portcullis restore portcullis.backup --replace"
+    )]
+    Restore(backup::RestoreArgs),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis\n  portcullis completions zsh > ~/.zfunc/_portcullis\n  portcullis completions fish > ~/.config/fish/completions/portcullis.fish"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one page for every command
+    #[command(
+        after_help = "Examples:\n  portcullis man | man -l -\n  portcullis man ~/.local/share/man/man1"
+    )]
+    Man(manual::ManArgs),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -133,6 +156,11 @@ impl Flags {
         Ok(Config { quarantine: self.quarantine, ..config })
     }
 
+    /// The same flags, with the file that was found: one that goes away later is a fault, and not the defaults.
+    fn again(&self, config: &Config) -> Self {
+        Self { config: config.file.clone().or_else(|| self.config.clone()), ..self.clone() }
+    }
+
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {
         for pair in &self.set {
             match pair.split_once('=') {
@@ -176,6 +204,10 @@ pub fn main() -> ExitCode {
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
         Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),
         Some(Command::Tunnel(command)) => tunnel::run(&cli.flags, &command, &env),
+        Some(Command::Backup(args)) => backup::back_up(&cli.flags, &args, &env),
+        Some(Command::Restore(args)) => backup::restore(&cli.flags, &args, &env),
+        Some(Command::Completions(args)) => manual::completions(args),
+        Some(Command::Man(args)) => manual::pages(&args),
         Some(Command::Up(args)) => up::run(&cli.flags, &args, &env),
         None | Some(Command::Serve) => serve::run(&cli.flags, &env),
     }

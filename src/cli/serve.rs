@@ -1,14 +1,16 @@
 //! `portcullis serve`: run the gateway until it is told to stop.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
-use super::{FAILED, Flags, banner, complain, service, wrong};
+use super::{FAILED, Flags, banner, complain, reload, service, wrong};
 use crate::app::{App, BuildError};
-use crate::config::Config;
 use crate::config::env::Env;
+use crate::config::{Config, Faults};
 use crate::record::{AccessLog, trace};
 
 pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
@@ -17,7 +19,7 @@ pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
         Err(faults) => return wrong(&faults),
     };
     match runtime() {
-        Ok(runtime) => runtime.block_on(serve(&config)),
+        Ok(runtime) => runtime.block_on(serve(&config, || flags.again(&config).load(env, |_| {}))),
         Err(code) => code,
     }
 }
@@ -30,7 +32,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
     })
 }
 
-async fn serve(config: &Config) -> ExitCode {
+async fn serve(config: &Config, load: impl Fn() -> Result<Config, Faults>) -> ExitCode {
     let (app, mut signals) = match (start(config), Signals::new()) {
         (Ok(app), Ok(signals)) => (app, signals),
         (Err(code), _) => return code,
@@ -41,8 +43,12 @@ async fn serve(config: &Config) -> ExitCode {
     };
     banner::print(&app, config);
     tell_default_model(&app).await;
-    let (stop, hurry) = signals.split();
-    service::told(app.run(service::stopping(stop), hurry)).await;
+    let (stop, hurry, hangup) = signals.split();
+    let watching = reload::watch(app.live(), config, hangup, load);
+    tokio::select! {
+        () = service::told(app.run(service::stopping(stop), hurry)) => {}
+        () = watching => {}
+    }
     ExitCode::SUCCESS
 }
 
@@ -54,7 +60,8 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.
-        ExitCode::from(if matches!(error, BuildError::Key(_)) { super::WRONG } else { FAILED })
+        let written = matches!(error, BuildError::Key(_) | BuildError::Tls(_));
+        ExitCode::from(if written { super::WRONG } else { FAILED })
     })
 }
 
@@ -70,11 +77,14 @@ pub(super) async fn tell_default_model(app: &App) {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first asks for a stop, the second hurries it.
+/// SIGTERM and SIGINT: the first asks for a stop, the second hurries it. SIGHUP asks for the configuration to be read again, unless it
+/// says that the terminal is gone.
 pub(super) struct Signals {
     term: [Signal; 2],
     int: [Signal; 2],
-    hup: [Signal; 2],
+    hup: Signal,
+    on_terminal: bool,
+    gone: Notify,
 }
 
 impl Signals {
@@ -83,18 +93,21 @@ impl Signals {
         Ok(Self {
             term: two(SignalKind::terminate())?,
             int: two(SignalKind::interrupt())?,
-            hup: two(SignalKind::hangup())?,
+            hup: signal(SignalKind::hangup())?,
+            on_terminal: has_terminal(),
+            gone: Notify::new(),
         })
     }
 
-    /// A future for the first, and one for the second.
-    pub(super) fn split(&mut self) -> (impl Future<Output = ()>, impl Future<Output = ()>) {
-        let ([term, term2], [int, int2], [hup, hup2]) = (&mut self.term, &mut self.int, &mut self.hup);
+    /// A future for the first signal to stop, one for the second, and what hears of hang-ups.
+    pub(super) fn split(&mut self) -> (impl Future<Output = ()>, impl Future<Output = ()>, Hangup<'_>) {
+        let ([term, term2], [int, int2]) = (&mut self.term, &mut self.int);
+        let gone = &self.gone;
         let first = async move {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
-                _ = hup.recv() => {}
+                () = gone.notified() => {}
             }
         };
         let second = async move {
@@ -103,10 +116,37 @@ impl Signals {
                 tokio::select! {
                     _ = term2.recv() => {}
                     _ = int2.recv() => {}
-                    _ = hup2.recv() => {}
                 }
             }
         };
-        (first, second)
+        (first, second, Hangup { signal: &mut self.hup, on_terminal: self.on_terminal, gone })
     }
+}
+
+/// SIGHUP, which means one thing to a daemon and another to whoever sits at a terminal.
+pub(super) struct Hangup<'s> {
+    signal: &'s mut Signal,
+    on_terminal: bool,
+    gone: &'s Notify,
+}
+
+impl Hangup<'_> {
+    /// Waits until the configuration shall be read again.
+    pub(super) async fn reload(&mut self) {
+        loop {
+            if self.signal.recv().await.is_none() {
+                return std::future::pending().await;
+            }
+            // A terminal that was hung up is none any more.
+            if self.on_terminal && !has_terminal() {
+                self.gone.notify_one();
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }

@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use super::serve::{self, Signals};
-use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, say, service, wrong};
+use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, reload, say, service, wrong};
 use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
-use crate::config::{Config, Origin, UpstreamUrl};
+use crate::config::{Config, Faults, Origin, UpstreamUrl};
 use crate::listen::clock::Sweeper;
 use crate::route::Pool;
 
@@ -25,13 +25,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_mins(1);
 
 pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
-    let config = flags.load(env, |raw| {
-        // One slot is Ollama's own default, and the engine's; a queue with fair turns beats a hidden one behind it.
-        if raw.get("upstream.slots").is_none() && env.get(OLLAMA_NUM_PARALLEL).is_none() {
-            raw.set("upstream.slots", "1", Origin::Default);
-        }
-    });
-    let mut config = match config {
+    let mut config = match load(flags, env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
@@ -48,17 +42,34 @@ pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     match serve::runtime() {
-        Ok(runtime) => runtime.block_on(up(&mut config, kind, args)),
+        Ok(runtime) => {
+            let again = flags.again(&config);
+            runtime.block_on(up(&mut config, kind, args, || load(&again, env)))
+        }
         Err(code) => code,
     }
 }
 
-async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
+fn load(flags: &Flags, env: &Env) -> Result<Config, Faults> {
+    flags.load(env, |raw| {
+        // One slot is Ollama's own default, and the engine's; a queue with fair turns beats a hidden one behind it.
+        if raw.get("upstream.slots").is_none() && env.get(OLLAMA_NUM_PARALLEL).is_none() {
+            raw.set("upstream.slots", "1", Origin::Default);
+        }
+    })
+}
+
+async fn up(
+    config: &mut Config,
+    kind: Kind,
+    args: &UpArgs,
+    load: impl Fn() -> Result<Config, Faults>,
+) -> ExitCode {
     let Ok(mut signals) = Signals::new() else { return ExitCode::from(FAILED) };
     let port = free_port(config.upstream.url.port);
     config.upstream.url = UpstreamUrl { host: "127.0.0.1".into(), port, prefix: String::new() };
     let upstream = Upstream { kind, models: args.models.clone(), port };
-    let (stop, hurry) = signals.split();
+    let (stop, hurry, hangup) = signals.split();
     let mut stop = std::pin::pin!(stop);
 
     let mut child = match upstream.spawn() {
@@ -99,13 +110,26 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs) -> ExitCode {
     };
     banner::print(&app, config);
     serve::tell_default_model(&app).await;
+    let load = || load().map(|next| as_started(config, next));
+    let watching = reload::watch(app.live(), config, hangup, load);
     let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {
         () = running => {}
+        () = watching => {}
         () = upstream.keep(&mut child) => {}
     }
     end(&mut child).await;
     ExitCode::SUCCESS
+}
+
+/// Whatever is written now, the upstream is the one that was started, and so is its model.
+fn as_started(started: &Config, next: Config) -> Config {
+    let mut next = next;
+    next.upstream.url = started.upstream.url.clone();
+    if !next.default_model_set {
+        next.default_model = started.default_model.clone();
+    }
+    next
 }
 
 /// The engine's own model where none was asked for; a pull where the upstream is Ollama and lacks the default.

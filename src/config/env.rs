@@ -87,6 +87,16 @@ impl Env {
         }
     }
 
+    /// The files that secrets are read from.
+    pub fn secret_files(&self) -> Vec<std::path::PathBuf> {
+        let secrets = KEYS.iter().filter(|key| key.kind == Kind::Secret);
+        let names = secrets
+            .flat_map(|key| std::iter::once(key.env_name()).chain(key.older.iter().map(ToString::to_string)));
+        let path =
+            |name: String| self.get(&format!("{name}_FILE")).filter(|path| !path.is_empty()).map(Into::into);
+        names.filter_map(path).collect()
+    }
+
     fn read_secret_file(&self, key: &str, variable: &str, raw: &mut Raw, faults: &mut Faults) {
         let Some(path) = self.get(variable).filter(|path| !path.is_empty()) else { return };
         match std::fs::read_to_string(path) {

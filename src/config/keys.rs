@@ -32,14 +32,21 @@ pub struct Key {
     pub default: &'static str,
     /// One line for the example and the docs.
     pub about: &'static str,
+    /// Does a change hold at once, without a restart?
+    pub live: bool,
 }
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { name, older: &[], kind, default, about }
+    Key { name, older: &[], kind, default, about, live: true }
 }
 
 const fn older(older: &'static [&'static str], key: Key) -> Key {
     Key { older, ..key }
+}
+
+/// A key whose change needs a restart.
+const fn fixed(key: Key) -> Key {
+    Key { live: false, ..key }
 }
 
 use Kind::{Bool, Duration, List, Number, Secret, Size, Text};
@@ -56,8 +63,22 @@ pub const KEYS: &[Key] = &[
         ),
     ),
     older(&["OLLAMA_MODEL"], key("models.default", Text, "qwen3:4b", "the model when a request names none")),
-    key("listen.address", Text, "127.0.0.1", "the address to listen on"),
-    older(&["PORT"], key("listen.port", Number, "8000", "the port; 0 asks the system for a free one")),
+    fixed(key("listen.address", Text, "127.0.0.1", "the address to listen on")),
+    older(&["PORT"], fixed(key("listen.port", Number, "8000", "the port; 0 asks the system for a free one"))),
+    fixed(key(
+        "listen.socket",
+        Text,
+        "",
+        "a Unix socket to listen on as well: the best target for a tunnel on this machine",
+    )),
+    fixed(key("listen.socket_mode", Text, "0660", "the permissions of its file")),
+    key(
+        "listen.tls_certificate",
+        Text,
+        "",
+        "a PEM file with the certificate and its chain: the port then speaks TLS alone",
+    ),
+    key("listen.tls_key", Text, "", "the PEM file of its private key"),
     key(
         "listen.public",
         Bool,
@@ -70,11 +91,39 @@ pub const KEYS: &[Key] = &[
     ),
     key("listen.hosts", List, "", "Host names served in public mode, besides loopback names"),
     key("listen.trusted_proxy", Text, "none", "none, cloudflare, huggingface, caddy, or CIDRs and hops=N"),
-    key("listen.max_connections", Number, "0", "connections at once; 0: from the open-file limit"),
-    key("listen.max_connections_per_address", Number, "64", "per client address; 0: no bound"),
-    key("ops.enabled", Bool, "true", "the listener for operators: metrics and the admin API"),
-    key("ops.address", Text, "127.0.0.1", "its address"),
-    key("ops.port", Number, "9464", "its port"),
+    fixed(key("listen.max_connections", Number, "0", "connections at once; 0: from the open-file limit")),
+    fixed(key("listen.max_connections_per_address", Number, "64", "per client address; 0: no bound")),
+    fixed(key("ops.enabled", Bool, "true", "the listener for operators: metrics and the admin API")),
+    fixed(key("ops.address", Text, "127.0.0.1", "its address")),
+    fixed(key("ops.port", Number, "9464", "its port")),
+    fixed(key(
+        "access.team",
+        Text,
+        "",
+        "the Cloudflare Access team whose assertion every request must bring, such as acme; empty: none is asked",
+    )),
+    fixed(key("access.audience", List, "", "the application's audience tags (AUD)")),
+    fixed(key(
+        "access.mode",
+        Text,
+        "add",
+        "add: to a key; identity: it stands for a key, and limits are by person",
+    )),
+    fixed(key(
+        "oidc.issuer",
+        Text,
+        "",
+        "an OpenID Connect issuer whose tokens are taken as bearer keys; empty: none",
+    )),
+    fixed(key("oidc.audience", List, "", "the audiences that its tokens may be for")),
+    fixed(key("oidc.jwks_url", Text, "", "where its signing keys are")),
+    fixed(key("oidc.identity", Text, "sub", "the claim that names a person")),
+    fixed(key(
+        "oidc.ca_file",
+        Text,
+        "",
+        "a PEM file of the authorities to believe about jwks_url, instead of the public ones",
+    )),
     key(
         "pages.frame_ancestors",
         List,
@@ -85,7 +134,12 @@ pub const KEYS: &[Key] = &[
         &["OLLAMA_LOCAL_URL"],
         key("upstream.url", Text, "http://localhost:11434", "the Ollama behind the gate"),
     ),
-    key("upstream.slots", Number, "4", "requests sent at once, the rest waits; 0: no bound and no queue"),
+    fixed(key(
+        "upstream.slots",
+        Number,
+        "4",
+        "requests sent at once, the rest waits; 0: no bound and no queue",
+    )),
     key("upstream.max_line", Size, "8MB", "the longest line of a stream"),
     key("upstream.max_answer", Size, "64MiB", "the longest whole answer"),
     key("upstream.connect_timeout", Duration, "2s", "to connect"),
@@ -97,8 +151,8 @@ pub const KEYS: &[Key] = &[
     ),
     key("upstream.idle_timeout", Duration, "300s", "silence between two lines"),
     key("upstream.total_timeout", Duration, "0", "the whole life of an answer"),
-    key("queue.length", Number, "64", "requests that may wait; 0: nobody waits"),
-    key("queue.wait", Duration, "120s", "the longest wait"),
+    fixed(key("queue.length", Number, "64", "requests that may wait; 0: nobody waits")),
+    fixed(key("queue.wait", Duration, "120s", "the longest wait")),
     key("stream.heartbeat", Duration, "15s", "silence on a stream after which a heartbeat goes out"),
     key("limits.requests_per_minute", Number, "120", "per key; per address in public mode"),
     key("limits.concurrent", Number, "8", "requests of one key at once"),
@@ -114,9 +168,9 @@ pub const KEYS: &[Key] = &[
     key("limits.body", Size, "20MiB", "the largest request body"),
     key("limits.max_context", Number, "0", "the largest num_ctx that a caller may ask for"),
     key("limits.max_output_tokens", Number, "0", "the largest num_predict; filled in where none is named"),
-    key("audit.mode", Text, "buffered", "strict, buffered or off"),
-    key("audit.keep", Duration, "0", "rows older than this are dropped, a day's at a time; 0: never"),
-    key("log.format", Text, "auto", "text, json, or auto: text on a terminal"),
+    fixed(key("audit.mode", Text, "buffered", "strict, buffered or off")),
+    fixed(key("audit.keep", Duration, "0", "rows older than this are dropped, a day's at a time; 0: never")),
+    fixed(key("log.format", Text, "auto", "text, json, or auto: text on a terminal")),
     key("log.level", Text, "info", "error, warn, info, debug or trace"),
     key(
         "options.num_ctx",
@@ -126,9 +180,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("options.load_time", Bool, "false", "pass num_gpu, num_thread and the like on"),
     key("options.max_keep_alive", Duration, "24h", "the longest keep_alive"),
-    key("data.dir", Text, "", "where the generated key is kept; default: the user's data folder"),
-    key("data.store", Secret, "", "postgres:// URL for shared state (not used yet)"),
-    key("data.limits", Secret, "", "redis:// URL for shared limits (not used yet)"),
+    fixed(key("data.dir", Text, "", "where the generated key is kept; default: the user's data folder")),
+    fixed(key("data.store", Secret, "", "postgres:// URL for shared state (not used yet)")),
+    fixed(key("data.limits", Secret, "", "redis:// URL for shared limits (not used yet)")),
     key(
         "routes.catalogue",
         Bool,

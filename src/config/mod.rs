@@ -5,7 +5,10 @@
 
 pub mod env;
 mod fault;
+mod files;
+mod issuers;
 pub mod keys;
+mod listener;
 mod parse;
 mod raw;
 mod reader;
@@ -14,6 +17,7 @@ mod upstream_url;
 mod value;
 
 pub use fault::{Fault, Faults};
+pub use files::Files;
 pub use parse::duration;
 pub use raw::{Origin, Raw};
 pub use resolved::*;

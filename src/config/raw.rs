@@ -31,7 +31,7 @@ impl fmt::Display for Origin {
 }
 
 /// Text by key. Lists are joined with commas. Prints its keys alone: some values are secrets.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Raw {
     values: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -53,6 +53,28 @@ impl Raw {
     /// What was written for a key, and where; `None` where nothing was.
     pub fn get(&self, name: &str) -> Option<(&str, &Origin)> {
         self.values.get(name).map(|(value, origin)| (value.as_str(), origin))
+    }
+
+    /// The keys whose values differ, wherever they were written.
+    pub fn changed(&self, other: &Self) -> Vec<&'static keys::Key> {
+        let value =
+            |raw: &Self, key: &keys::Key| raw.get(key.name).map_or(key.default, |(text, _)| text).to_owned();
+        // Empty and absent are two things for this one: public mode, and a key that is generated.
+        let differs = |key: &&keys::Key| match key.name {
+            "keys.api_key" => {
+                self.get(key.name).map(|(text, _)| text) != other.get(key.name).map(|(text, _)| text)
+            }
+            _ => value(self, key) != value(other, key),
+        };
+        keys::KEYS.iter().filter(differs).collect()
+    }
+
+    /// Takes the value of one key over from another reading.
+    pub fn take_over(&mut self, key: &'static keys::Key, other: &Self) {
+        match other.values.get(key.name) {
+            Some(value) => self.values.insert(key.name, value.clone()),
+            None => self.values.remove(key.name),
+        };
     }
 
     /// Reads a TOML file's text. A name that is none of ours is a fault, with its line.

@@ -1,15 +1,16 @@
 //! From what was written to what holds: reads every key, judges it, and collects the faults.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
 use super::fault::Faults;
+use super::files::Files;
 use super::keys;
+use super::listener::is_origin;
 use super::raw::Raw;
 use super::resolved::{
-    Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Origins, Queue, Routes, TrustedProxy,
-    Upstream,
+    Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Queue, Routes, TrustedProxy, Upstream,
 };
 use super::upstream_url::UpstreamUrl;
 use super::value::Reader;
@@ -23,9 +24,11 @@ impl Config {
         flags: impl FnOnce(&mut Raw, &mut Faults),
     ) -> Result<Self, Faults> {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
-        if let Some(path) = Self::file(file, env) {
-            match std::fs::read_to_string(&path) {
-                Ok(text) => raw.read_toml(&text, &path, &mut faults),
+        let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
+        let file = named.or_else(|| find_file(env));
+        if let Some(path) = &file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => raw.read_toml(&text, path, &mut faults),
                 Err(error) => {
                     faults.add("--config", "", format!("cannot read {}: {}", path.display(), error.kind()));
                 }
@@ -34,15 +37,13 @@ impl Config {
         env.read_into(&mut raw, &mut faults);
         flags(&mut raw, &mut faults);
         let config = Reader { raw: &raw, env, faults: &mut faults }.config();
-        if faults.0.is_empty() { Ok(config) } else { Err(faults) }
-    }
-}
-
-impl Config {
-    /// The file that is read: named, or found.
-    pub fn file(named: Option<&Path>, env: &Env) -> Option<PathBuf> {
-        let named = named.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
-        named.or_else(|| find_file(env))
+        if !faults.0.is_empty() {
+            return Err(faults);
+        }
+        let mut files = env.secret_files();
+        files.extend(file.clone());
+        files.extend(config.listen.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
+        Ok(Self { file, files: Files::look(files), written: raw, ..config })
     }
 }
 
@@ -62,6 +63,8 @@ impl Reader<'_> {
         let config = Config {
             default_model: self.default_model(),
             default_model_set: self.raw.get("models.default").is_some(),
+            access: self.access(),
+            oidc: self.oidc(),
             frame_ancestors: self.frame_ancestors(),
             upstream: self.upstream(url),
             queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
@@ -85,6 +88,9 @@ impl Reader<'_> {
             keys,
             listen,
             warnings: Vec::new(),
+            file: None,
+            files: Files::default(),
+            written: Raw::default(),
         };
         self.rest(&mut warnings);
         self.public_mode(&config);
@@ -109,12 +115,17 @@ impl Reader<'_> {
 
     fn public_mode(&mut self, config: &Config) {
         let listen = &config.listen;
-        if config.keys != Keys::Public || listen.public {
+        if config.keys != Keys::Public || listen.public || config.access.is_some() {
             return;
         }
         let behind = listen.trusted_proxy != TrustedProxy::None;
-        if !listen.address.is_loopback() || behind {
-            let why = if behind { "behind a proxy" } else { "on an address that others can reach" };
+        let socket = listen.socket.is_some();
+        if !listen.address.is_loopback() || behind || socket {
+            let why = match (behind, socket) {
+                (true, _) => "behind a proxy",
+                (false, true) => "through the socket, which is there for a proxy",
+                (false, false) => "on an address that others can reach",
+            };
             self.faults.add(
                 "keys.api_key",
                 self.origin("keys.api_key"),
@@ -140,61 +151,6 @@ impl Reader<'_> {
             );
         }
         Keys::Given(keys)
-    }
-
-    fn listen(&mut self) -> Listen {
-        Listen {
-            address: self.address("listen.address"),
-            port: self.number("listen.port", 65_535),
-            origins: self.origins(),
-            hosts: self.list("listen.hosts").into_iter().map(|host| host.to_ascii_lowercase()).collect(),
-            public: self.truth("listen.public"),
-            trusted_proxy: self.trusted_proxy(),
-            max_connections: self.limit("listen.max_connections", 10_000_000),
-            max_per_address: self.limit("listen.max_connections_per_address", 10_000_000),
-        }
-    }
-
-    fn origins(&mut self) -> Origins {
-        let list = self.list("listen.origins");
-        if list.iter().any(|origin| origin == "*") {
-            return Origins::Any;
-        }
-        for origin in &list {
-            if !is_origin(origin) {
-                let message = format!("{origin:?} is no origin such as https://app.example, and not *");
-                self.faults.add("listen.origins", self.origin("listen.origins"), message);
-            }
-        }
-        Origins::Only(list)
-    }
-
-    fn trusted_proxy(&mut self) -> TrustedProxy {
-        let name = "listen.trusted_proxy";
-        let text = self.text(name);
-        let loopback = || ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|net| net.parse().ok()).collect();
-        match text.as_str() {
-            "none" => return TrustedProxy::None,
-            "cloudflare" => return TrustedProxy::Cloudflare,
-            "huggingface" => return TrustedProxy::HuggingFace,
-            "caddy" => return TrustedProxy::Forwarded { peers: loopback(), hops: 1 },
-            _ => {}
-        }
-        let (mut peers, mut hops): (Vec<ipnet::IpNet>, _) = (Vec::new(), 1);
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let net = part.parse().ok().or_else(|| part.parse::<IpAddr>().ok().map(ipnet::IpNet::from));
-            if let Some(Ok(n @ 1..=16)) = part.strip_prefix("hops=").map(str::parse::<usize>) {
-                hops = n;
-            } else if let Some(net) = net.filter(|net| net.prefix_len() > 0) {
-                peers.push(net);
-            } else {
-                let message = format!(
-                    "{part:?} is none of none, cloudflare, huggingface, caddy, a CIDR (not /0) or hops=1 to 16"
-                );
-                self.faults.add(name, self.origin(name), message);
-            }
-        }
-        TrustedProxy::Forwarded { peers, hops }
     }
 
     fn upstream_url(&mut self, listen: &Listen, warnings: &mut Vec<String>) -> UpstreamUrl {
@@ -330,12 +286,4 @@ impl Reader<'_> {
                 .map_or_else(|| PathBuf::from("portcullis-data"), |dir| dir.join("portcullis")),
         }
     }
-}
-
-/// Scheme and authority, and nothing that would end a source in a policy.
-fn is_origin(text: &str) -> bool {
-    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    !rest.is_empty()
-        && !rest.contains(['/', '*', '@', ';', '\'', '"'])
-        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files::Files;
+use super::raw::Raw;
 use super::upstream_url::UpstreamUrl;
 use crate::types::ModelName;
 
@@ -18,6 +20,10 @@ pub struct Config {
     pub default_model_set: bool,
     /// The public listener.
     pub listen: Listen,
+    /// Cloudflare Access, where it is asked for.
+    pub access: Option<Access>,
+    /// An `OpenID` Connect issuer, where tokens are taken.
+    pub oidc: Option<Issuer>,
     /// `pages.frame_ancestors` as a CSP source list.
     pub frame_ancestors: String,
     /// The upstream and its clocks.
@@ -44,6 +50,12 @@ pub struct Config {
     pub routes: Routes,
     /// Sentences for the operator, printed at start.
     pub warnings: Vec<String>,
+    /// The configuration file that was read.
+    pub file: Option<PathBuf>,
+    /// Every file that something was read from: a change in one of them is a change of the configuration.
+    pub files: Files,
+    /// What was written, for comparison with the next reading.
+    pub written: Raw,
 }
 
 /// `keys.api_key`.
@@ -74,6 +86,10 @@ pub struct Listen {
     pub address: IpAddr,
     /// 0 asks the system.
     pub port: u16,
+    /// A Unix socket beside the port.
+    pub socket: Option<Socket>,
+    /// The port's certificate; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Web origins answered: see [`Origins`].
     pub origins: Origins,
     /// Host names served in public mode, lower case.
@@ -86,6 +102,50 @@ pub struct Listen {
     pub max_connections: Option<usize>,
     /// Connections per client address; `None`: no bound.
     pub max_per_address: Option<usize>,
+}
+
+/// Who signs tokens, and which of them are for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// Of the names that it gives: `access` or `oidc`.
+    pub prefix: &'static str,
+    /// The claim `iss`, exactly.
+    pub issuer: String,
+    /// One of these must be in the claim `aud`.
+    pub audience: Vec<String>,
+    /// Where its signing keys are.
+    pub keys_url: String,
+    /// The claims that name somebody; the first that is there counts.
+    pub identity: Vec<String>,
+    /// Whom to believe about the server of `keys_url`; `None`: the public authorities.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[access]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The team.
+    pub issuer: Issuer,
+    /// Does the identity stand for a key?
+    pub is_identity: bool,
+}
+
+/// `listen.socket`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// Where its file is.
+    pub path: PathBuf,
+    /// The file's permissions.
+    pub mode: u32,
+}
+
+/// `listen.tls_certificate` and `listen.tls_key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
 }
 
 /// `listen.origins`.

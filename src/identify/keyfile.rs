@@ -9,7 +9,8 @@ use super::issue;
 use super::key::{ApiKey, KeyError};
 use crate::store::{Store, StoreError};
 
-const FILE: &str = "generated.key";
+/// In the data folder.
+pub const FILE: &str = "generated.key";
 
 /// Why there is no generated key.
 #[derive(Debug, thiserror::Error)]

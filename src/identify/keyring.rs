@@ -49,6 +49,20 @@ impl Key {
         self.expires_at
     }
 
+    /// For somebody whose issuer vouches for them, and who has no limits of their own here.
+    pub(super) fn of_identity(id: KeyId) -> Self {
+        Self {
+            id,
+            name: None,
+            scopes: Scopes::USE,
+            models: Vec::new(),
+            limits: KeyLimits::default(),
+            strong: true,
+            expires_at: None,
+            ended: AtomicBool::new(false),
+        }
+    }
+
     fn is_like(&self, row: &KeyRow) -> bool {
         *self.id.0 == row.id
             && self.name.as_deref() == Some(&row.name)
@@ -72,7 +86,18 @@ impl Key {
     }
 }
 
-#[derive(Debug)]
+/// What there is under an identity's name.
+#[derive(Debug, Clone)]
+pub(super) enum Named {
+    /// Nothing.
+    Unknown,
+    /// Its limits.
+    Key(Arc<Key>),
+    /// A key that was revoked or has expired: whoever has this name is shut out.
+    Ended,
+}
+
+#[derive(Debug, Clone)]
 struct Entry {
     digest: Digest256,
     /// From then on this secret opens nothing.
@@ -85,7 +110,12 @@ struct Entry {
 pub struct Keyring {
     /// By digest: as good as random, so nothing is gained by hashing it once more.
     sorted: Vec<Entry>,
+    /// Keys that are named after an identity; `None`: it was revoked.
+    named: HashMap<String, Option<Arc<Key>>>,
 }
+
+/// How such names begin.
+const IDENTITIES: [&str; 2] = ["access:", "oidc:"];
 
 /// An operator's own key shorter than this is tried slowly during a lock-out.
 const STRONG: usize = 20;
@@ -112,6 +142,28 @@ impl Keyring {
         ring
     }
 
+    /// `before` with other keys of the operator's; how many of the old ones ended with it.
+    pub fn given_instead(before: &Self, keys: &[String]) -> (Self, usize) {
+        let mut ring = Self { named: before.named.clone(), ..Self::given(keys) };
+        let mut ended = 0;
+        for entry in &before.sorted {
+            match ring.place(&entry.digest) {
+                Err(_) if entry.key.name.is_none() => {
+                    entry.key.ended.store(true, Ordering::Relaxed);
+                    ended += 1;
+                }
+                Err(place) => ring.sorted.insert(place, entry.clone()),
+                // The same key under the same name stays the same object.
+                Ok(place) => {
+                    if let Some(new) = ring.sorted.get_mut(place).filter(|new| new.key.id == entry.key.id) {
+                        new.key = Arc::clone(&entry.key);
+                    }
+                }
+            }
+        }
+        (ring, ended)
+    }
+
     /// The operator's keys of `before`, and those of the store. Keys of `before` that are no longer there have ended; their number.
     pub fn renewed(before: &Self, rows: Vec<KeyRow>, secrets: &[Secret]) -> (Self, usize) {
         let mut known: HashMap<&str, &Arc<Key>> =
@@ -122,9 +174,16 @@ impl Keyring {
             ring.add(entry.digest, None, Arc::clone(&entry.key));
         }
         let mut keys = HashMap::new();
+        let is_identity = |row: &KeyRow| IDENTITIES.iter().any(|prefix| row.name.starts_with(prefix));
+        let revoked = rows.iter().filter(|row| row.revoked_at.is_some() && is_identity(row));
+        ring.named = revoked.map(|row| (row.name.to_ascii_lowercase(), None)).collect();
         for row in rows.into_iter().filter(|row| row.revoked_at.is_none()) {
+            let name = is_identity(&row).then(|| row.name.to_ascii_lowercase());
             let same = known.remove(row.id.as_str()).filter(|key| key.is_like(&row));
             let key = same.cloned().unwrap_or_else(|| Arc::new(Key::stored(row)));
+            if let Some(name) = name {
+                ring.named.insert(name, Some(Arc::clone(&key)));
+            }
             keys.insert(key.id.clone(), key);
         }
         for secret in secrets {
@@ -162,6 +221,16 @@ impl Keyring {
             ends.into_iter().flatten().any(|end| end <= now)
         };
         (same && !past).then_some(&entry.key)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Named {
+        match self.named.get(name) {
+            None => Named::Unknown,
+            Some(Some(key)) if key.expires_at.is_none_or(|end| end > crate::store::wall()) => {
+                Named::Key(Arc::clone(key))
+            }
+            Some(_) => Named::Ended,
+        }
     }
 
     /// Keys that could be guessed.

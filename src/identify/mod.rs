@@ -12,40 +12,52 @@ mod keyring;
 mod lockout;
 mod peer;
 mod ring;
+mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::config::Listen;
+use crate::config::{Config, Listen};
 use crate::listen::clock::Millis;
 use crate::types::{KeyId, ModelName, Scope, Scopes};
 
+use credential::assertion;
 pub use credential::{Credential, credential};
 pub use key::{ApiKey, KeyError};
+use keyring::Named;
 pub use keyring::{Key, Keyring};
 use lockout::{Lockout, Verdict};
 pub use peer::{PeerError, Peers};
 pub use ring::Ring;
+pub use token::TokenError;
+use token::{Identity, Issuer};
 
 /// Somebody who may call, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
     address: Option<IpAddr>,
     key: Option<Arc<Key>>,
+    /// The word of Cloudflare Access alone stands for the key: a browser sends it along with whatever a page asks for.
+    ambient: bool,
 }
 
 impl Caller {
     /// Somebody at this address, in public mode.
     #[cfg(test)]
     pub(crate) const fn at(address: Option<IpAddr>) -> Self {
-        Self { address, key: None }
+        Self { address, key: None, ambient: false }
     }
 
     /// The client's address; `None` where a platform's proxy hides it.
     pub const fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    /// Did they themselves present a key? What a browser sends by itself is no sign that its user meant it.
+    pub const fn has_presented_key(&self) -> bool {
+        self.key.is_some() && !self.ambient
     }
 
     /// The key; `None` in public mode.
@@ -104,6 +116,12 @@ pub enum IdentifyError {
     /// The key is fine and may not use this model.
     #[error("the key may not use {0}")]
     Model(ModelName),
+    /// A token is none, or the assertion of Cloudflare Access is missing.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Somebody whose issuer vouches for them, and whom the operator has shut out.
+    #[error("this identity was revoked here")]
+    ShutOut,
     /// Public mode, and a Host that is not ours: a page in somebody's browser may be behind it.
     #[error("the host name is not served")]
     Host,
@@ -113,25 +131,56 @@ fn tried(id: Option<&str>) -> String {
     id.map_or_else(String::new, |id| format!(" pc_{id}"))
 }
 
+/// Cloudflare Access, in front of everything that asks for a key.
+#[derive(Debug)]
+struct Access {
+    issuer: Issuer,
+    is_identity: bool,
+}
+
 /// The stage.
 #[derive(Debug)]
 pub struct Identify {
     peers: Peers,
     ring: Option<Arc<Ring>>,
+    access: Option<Arc<Access>>,
+    oidc: Option<Arc<Issuer>>,
     hosts: Vec<String>,
     any_host: bool,
-    lockout: Lockout,
+    /// Stays where the rest is renewed.
+    lockout: Arc<Lockout>,
 }
 
 impl Identify {
     /// For these keys; none: public mode.
-    pub fn new(ring: Option<Arc<Ring>>, listen: &Listen) -> Self {
+    pub fn new(ring: Option<Arc<Ring>>, config: &Config) -> Self {
+        let access = config.access.as_ref().map(|access| {
+            Arc::new(Access { issuer: Issuer::new(&access.issuer), is_identity: access.is_identity })
+        });
+        let oidc = config.oidc.as_ref().map(|oidc| Arc::new(Issuer::new(oidc)));
+        Self { access, oidc, ..Self::plain(ring, &config.listen) }
+    }
+
+    fn plain(ring: Option<Arc<Ring>>, listen: &Listen) -> Self {
         Self {
             peers: Peers::new(&listen.trusted_proxy),
             ring,
+            access: None,
+            oidc: None,
             hosts: listen.hosts.clone(),
             any_host: listen.public,
-            lockout: Lockout::default(),
+            lockout: Arc::default(),
+        }
+    }
+
+    /// The same stage for another configuration: who is locked out stays so, and so do the issuers.
+    #[must_use]
+    pub fn renewed(&self, listen: &Listen) -> Self {
+        Self {
+            lockout: Arc::clone(&self.lockout),
+            access: self.access.clone(),
+            oidc: self.oidc.clone(),
+            ..Self::plain(self.ring.clone(), listen)
         }
     }
 
@@ -181,19 +230,54 @@ impl Identify {
         scope: Option<Scope>,
         now: Millis,
     ) -> Result<Caller, IdentifyError> {
-        let lacks = |scopes: Scopes| scope.filter(|scope| !scopes.allow(*scope));
+        let Some(access) = &self.access else { return self.by_key(address, headers, scope, now) };
+        let token = assertion(headers).map_err(IdentifyError::Credential)?;
+        let token = token.ok_or(TokenError::Invalid("no assertion of Cloudflare Access came"))?;
+        let identity = access.issuer.verify(token, now)?;
+        let presented = credential(headers).map_err(IdentifyError::Credential)?;
+        if access.is_identity && presented == Credential::None {
+            let key = Some(self.key_of(&identity)?);
+            return within(Caller { address, key, ambient: true }, scope);
+        }
+        self.by_key(address, headers, scope, now)
+    }
+
+    /// The same, by the key alone: what comes on the operators' listener has not been through Cloudflare Access.
+    pub fn by_key(
+        &self,
+        address: Option<IpAddr>,
+        headers: &HeaderMap,
+        scope: Option<Scope>,
+        now: Millis,
+    ) -> Result<Caller, IdentifyError> {
         let Some(ring) = &self.ring else {
             // Public mode: what everybody may do; a key that came anyway is ignored.
-            return match lacks(Scopes::USE) {
-                None => Ok(Caller { address, key: None }),
-                Some(scope) => Err(IdentifyError::Scope(scope)),
-            };
+            return within(Caller { address, key: None, ambient: false }, scope);
         };
         let presented = match credential(headers) {
             Ok(Credential::None) => return Err(IdentifyError::Missing),
             Ok(Credential::Key(key)) => key,
             Err(message) => return Err(IdentifyError::Credential(message)),
         };
+        // No key of ours looks like a token: `eyJ` is how a JSON object begins in base64, and an operator's own key has no two dots.
+        if let Some(oidc) = &self.oidc
+            && presented.starts_with("eyJ")
+            && presented.matches('.').count() == 2
+        {
+            let key = Some(self.key_of(&oidc.verify(presented, now)?)?);
+            return within(Caller { address, key, ambient: false }, scope);
+        }
+        let key = Some(self.found(ring, presented, address, now)?);
+        within(Caller { address, key, ambient: false }, scope)
+    }
+
+    fn found(
+        &self,
+        ring: &Ring,
+        presented: &str,
+        address: Option<IpAddr>,
+        now: Millis,
+    ) -> Result<Arc<Key>, IdentifyError> {
         let verdict = self.lockout.verdict(address, now);
         let found = ring.find(presented);
         if let Verdict::Locked { seconds, may_try: false } = verdict
@@ -201,17 +285,31 @@ impl Identify {
         {
             return Err(IdentifyError::LockedOut { seconds });
         }
-        let Some(key) = found else {
+        found.ok_or_else(|| {
             self.lockout.failed(address, now);
-            return Err(match verdict {
+            match verdict {
                 Verdict::Locked { seconds, .. } => IdentifyError::LockedOut { seconds },
                 Verdict::Open => IdentifyError::Wrong(ApiKey::id_of(presented).map(Into::into)),
-            });
-        };
-        if let Some(scope) = lacks(key.scopes) {
-            return Err(IdentifyError::Scope(scope));
+            }
+        })
+    }
+
+    /// The key that holds an identity's limits: one of its name in the store, else one that holds none of its own.
+    fn key_of(&self, identity: &Identity) -> Result<Arc<Key>, IdentifyError> {
+        match self.ring.as_ref().map_or(Named::Unknown, |ring| ring.named(&identity.name)) {
+            Named::Key(key) => Ok(key),
+            Named::Ended => Err(IdentifyError::ShutOut),
+            Named::Unknown => Ok(Arc::new(Key::of_identity(identity.id.clone()))),
         }
-        Ok(Caller { address, key: Some(key) })
+    }
+}
+
+/// May they do this?
+fn within(caller: Caller, scope: Option<Scope>) -> Result<Caller, IdentifyError> {
+    let scopes = caller.key().map_or(Scopes::USE, |key| key.scopes);
+    match scope.filter(|scope| !scopes.allow(*scope)) {
+        None => Ok(caller),
+        Some(scope) => Err(IdentifyError::Scope(scope)),
     }
 }
 
@@ -227,6 +325,8 @@ mod tests {
         let listen = Listen {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
+            socket: None,
+            tls: None,
             origins: Origins::Only(vec![]),
             hosts: vec!["gate.example".into()],
             public: false,
@@ -236,7 +336,7 @@ mod tests {
         };
         let given: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
         let ring = Ring::open(&given, Store::in_memory(), Bell::default()).unwrap();
-        Identify::new((!keys.is_empty()).then_some(ring), &listen)
+        Identify::plain((!keys.is_empty()).then_some(ring), &listen)
     }
 
     fn bearer(key: &str) -> HeaderMap {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::keyring::{Key, Keyring};
+use super::keyring::{Key, Keyring, Named};
 use crate::listen::Bell;
 use crate::store::{Store, StoreError};
 
@@ -46,6 +46,11 @@ impl Ring {
         self.keys.load().find(text).cloned()
     }
 
+    /// The key of an identity's name.
+    pub(super) fn named(&self, name: &str) -> Named {
+        self.keys.load().named(name)
+    }
+
     /// Reads the keys again where one changed.
     pub fn refresh(&self) -> Result<(), StoreError> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,16 +70,39 @@ impl Ring {
         Ok(())
     }
 
+    /// Are there keys of the operator's own, so that none is generated?
+    pub const fn is_given(&self) -> bool {
+        !self.with_generated
+    }
+
+    /// Other keys of the operator's own, from now on. Those that are gone end, and with them what runs under them.
+    pub fn give(&self, given: &[String]) {
+        {
+            let _one_at_a_time = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            let (ring, ended) = Keyring::given_instead(&self.keys.load(), given);
+            self.keys.store(Arc::new(ring));
+            self.generation.store(-1, Ordering::Relaxed);
+            if ended > 0 {
+                self.bell.ring();
+            }
+        }
+        self.take_over();
+    }
+
+    /// What was done is done, whether or not the store can be read now: the watch takes it over later.
+    fn take_over(&self) {
+        if let Err(error) = self.refresh() {
+            tracing::warn!(%error, "the keys cannot be read again for the moment");
+        }
+    }
+
     /// Works on the store of the keys, and takes over what changed there.
     pub fn with<T>(&self, work: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let done = {
             let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut store)
         };
-        // What was done is done, and a new secret is in it: the watch takes it over later.
-        if let Err(error) = self.refresh() {
-            tracing::warn!(%error, "the keys cannot be read again for the moment");
-        }
+        self.take_over();
         done
     }
 

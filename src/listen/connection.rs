@@ -15,13 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::clock::{self, Clock};
 use super::guard::{Guarded, HEAD_TIME};
 use super::head::Reject;
 use super::scratch;
 use super::state::ConnState;
+use super::stream::Stream;
 
 /// An answer on its way.
 pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -33,8 +33,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request, whose body is in the inlet. Dropped when the caller leaves. Boxed, so that an idle connection does
     /// not keep room for it.
-    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts)
-    -> Answering<Self::Body>;
+    fn answer(
+        self: &Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        head: Parts,
+    ) -> Answering<Self::Body>;
 
     /// A connection was refused before it became a request; returns the whole answer to write.
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;
@@ -44,13 +48,13 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run<H: Handler>(stream: TcpStream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
+pub(super) async fn run<H: Handler>(stream: Stream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
     let state = ConnState::new(Arc::clone(&clock), clock::after(clock::now(), Some(HEAD_TIME)));
     let guarded = Guarded::new(stream, Arc::clone(&state));
     let service = {
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
         service_fn(move |request: Request<Incoming>| {
-            Arc::clone(&handler).answer(Arc::clone(&state), peer, request.into_parts().0)
+            handler.answer(Arc::clone(&state), peer, request.into_parts().0)
         })
     };
     // While it answers, hyper looks for the end of the connection by reading, and that read is what brings the body into the
@@ -102,7 +106,7 @@ async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, h
 }
 
 /// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away.
-async fn linger(io: &mut TcpStream) {
+async fn linger(io: &mut Stream) {
     let _closed = io.shutdown().await;
     let mut left: usize = 1 << 20;
     let reading = poll_fn(|cx| {

@@ -8,7 +8,7 @@ const ONCE: bool = true;
 const OFTEN: bool = false;
 
 /// By name; the first ones have a place in [`Known`].
-const READ: [(&str, bool); 16] = [
+const READ: [(&str, bool); 17] = [
     ("host", ONCE),
     ("content-length", ONCE),
     ("transfer-encoding", ONCE),
@@ -18,6 +18,7 @@ const READ: [(&str, bool); 16] = [
     ("authorization", ONCE),
     ("x-api-key", ONCE),
     ("cf-connecting-ip", ONCE),
+    ("cf-access-jwt-assertion", ONCE),
     ("origin", ONCE),
     ("x-forwarded-for", OFTEN),
     ("connection", OFTEN),

@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::AsyncRead;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::clock::{self, Millis, NEVER};
 use super::head::Reject;
 use super::scan::Scanner;
 use super::scratch;
 use super::state::ConnState;
+use super::stream::Stream;
 
 /// From the first byte of a head to its last.
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 /// A caller's socket under guard.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    pub(super) io: TcpStream,
+    pub(super) io: Stream,
     state: Arc<ConnState>,
     scanner: Scanner,
     /// Of a judged head, what did not fit hyper's buffer.
@@ -43,7 +43,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(io: TcpStream, state: Arc<ConnState>) -> Self {
+    pub(super) fn new(io: Stream, state: Arc<ConnState>) -> Self {
         Self {
             io,
             state,
@@ -121,14 +121,18 @@ impl Guarded {
 
     /// The caller asked whether it may send its body, and the stage wants it. Nothing else is being written: an answer would
     /// have taken the question back.
-    fn tell_to_go_on(&mut self) -> io::Result<()> {
+    fn tell_to_go_on(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        match self.io.try_write(GO_ON) {
-            Ok(n) if n == GO_ON.len() => Ok(()),
+        match Pin::new(&mut self.io).poll_write(cx, GO_ON) {
+            // What TLS could not send at once goes with the next write.
+            Poll::Ready(Ok(n)) if n == GO_ON.len() => match Pin::new(&mut self.io).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed,
+                Poll::Pending => Ok(()),
+            },
             // It will not wait for ever (RFC 9110 section 10.1.1).
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-            Err(error) => Err(error),
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(_)) => Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Err(error)) => Err(error),
         }
     }
 
@@ -142,7 +146,7 @@ impl Guarded {
         self.state.set_read_by(clock::after(self.body_since, Some(earned.min(BODY_MOST))).min(silent));
     }
 
-    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+    fn wrote<T>(&mut self, result: &Poll<io::Result<T>>) {
         match result {
             Poll::Pending if !self.stalled => {
                 self.stalled = true;
@@ -161,27 +165,6 @@ impl Guarded {
             }
         }
     }
-
-    fn write_ready(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let result = loop {
-            match write(&self.io) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.io.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                        Poll::Pending => break Poll::Pending,
-                    }
-                }
-                other => break Poll::Ready(other),
-            }
-        };
-        self.wrote(&result);
-        result
-    }
 }
 
 impl Read for Guarded {
@@ -199,7 +182,7 @@ impl Read for Guarded {
             return Poll::Ready(Ok(()));
         }
         if this.scanner.in_body() && this.state.inlet.takes_go_on() {
-            this.tell_to_go_on()?;
+            this.tell_to_go_on(cx)?;
         }
         loop {
             if this.scanner.in_body() && this.state.inlet.is_full() {
@@ -221,7 +204,9 @@ impl Read for Guarded {
 
 impl Write for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write_ready(cx, |io| io.try_write(bytes))
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(&result);
+        result
     }
 
     /// hyper then joins small pieces in its buffer: one `send` costs less than a list of slices.
@@ -229,8 +214,16 @@ impl Write for Guarded {
         false
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.io.must_flush() {
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        // Whoever takes nothing stalls here and not in the write before, which TLS has taken into its buffer.
+        if result.is_pending() || self.stalled {
+            self.wrote(&result);
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,6 @@
 //! Listen: own accept loop on hyper, connection caps, framing checks, deadlines, drain.
 //!
-//! Takes a bound listener and a service; promises that the service only sees heads that every parser reads alike, from
+//! Takes bound listeners and a service; promises that the service only sees heads that every parser reads alike, from
 //! connections that are neither too many nor too slow, and that a stop waits for what is running. Refuses, before hyper
 //! sees it, what hyper would forgive (trust.md group A and B).
 
@@ -14,10 +14,15 @@ mod head;
 mod inlet;
 mod scan;
 pub mod scratch;
+mod socket;
 mod state;
+mod stream;
+mod tls;
 
-pub use accept::{Bell, Settings, network, serve};
+pub use accept::{Bell, Doors, Settings, network, serve};
 pub use connection::{Answering, Handler};
 pub use head::Reject;
 pub use inlet::{Inlet, TooLarge};
+pub use socket::Socket;
 pub use state::{ConnState, InFlight};
+pub use tls::{Tls, TlsError};

@@ -1,7 +1,7 @@
 //! Access lines and events: gathered per thread, written to stderr by a thread that ticks.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const MOST: usize = 4 << 20;
 #[derive(Debug)]
 pub struct AccessLog {
     json: bool,
-    level: tracing::Level,
+    level: AtomicU8,
     shards: Vec<Mutex<Vec<u8>>>,
     lost: AtomicU64,
     /// Does somebody take what is in the buffers?
@@ -24,12 +24,23 @@ pub struct AccessLog {
     wake: Condvar,
 }
 
+/// More is more talkative.
+const fn weight(level: tracing::Level) -> u8 {
+    match level {
+        tracing::Level::ERROR => 1,
+        tracing::Level::WARN => 2,
+        tracing::Level::INFO => 3,
+        tracing::Level::DEBUG => 4,
+        tracing::Level::TRACE => 5,
+    }
+}
+
 impl AccessLog {
     /// Text or JSON, at this level.
     pub fn new(json: bool, level: tracing::Level) -> Arc<Self> {
         Arc::new(Self {
             json,
-            level,
+            level: AtomicU8::new(weight(level)),
             shards: (0..shard::COUNT).map(|_| Mutex::new(Vec::new())).collect(),
             lost: AtomicU64::new(0),
             running: AtomicBool::new(false),
@@ -38,19 +49,28 @@ impl AccessLog {
         })
     }
 
+    /// From now on, lines of this level and above it are written.
+    pub fn set_level(&self, level: tracing::Level) {
+        self.level.store(weight(level), Ordering::Relaxed);
+    }
+
+    fn writes(&self, level: tracing::Level) -> bool {
+        self.level.load(Ordering::Relaxed) >= weight(level)
+    }
+
     /// Are lines of parts of the page, and of probes?
     pub fn debug(&self) -> bool {
-        self.level >= tracing::Level::DEBUG
+        self.writes(tracing::Level::DEBUG)
     }
 
     /// Are lines of good requests written?
     pub fn info(&self) -> bool {
-        self.level >= tracing::Level::INFO
+        self.writes(tracing::Level::INFO)
     }
 
     /// Are lines of failed requests?
     pub fn warn(&self) -> bool {
-        self.level >= tracing::Level::WARN
+        self.writes(tracing::Level::WARN)
     }
 
     /// Appends a line to this thread's buffer.

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing::{Event, Level, Subscriber, field};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{Handle, Layer};
 
 use super::{AccessLog, escape, stamp};
 
@@ -20,13 +24,25 @@ pub fn is_json(configured: Option<bool>) -> bool {
 /// changes nothing.
 pub fn install(json: bool, level: Level, log: &Arc<AccessLog>) {
     let log = Arc::clone(log);
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let (filter, handle) = Layer::new(LevelFilter::from_level(level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || Through(Arc::clone(&log)))
         .event_format(Lines { json });
     // Already installed: a test starts several gateways in one process.
-    let _again = tracing::subscriber::set_global_default(subscriber.finish());
+    if tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines)).is_ok() {
+        let _first = FILTER.set(handle);
+    }
 }
+
+/// Changes the level of the process.
+pub fn set_level(level: Level) {
+    if let Some(filter) = FILTER.get() {
+        // It fails only where the subscriber is gone, and with it every line.
+        let _gone = filter.reload(LevelFilter::from_level(level));
+    }
+}
+
+static FILTER: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// One event's way to the log.
 struct Through(Arc<AccessLog>);

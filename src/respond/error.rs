@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use crate::admit::{AdmitError, RateState, TokenState};
 use crate::dialect::ollama::answer;
 use crate::endpoint::Refusal;
-use crate::identify::IdentifyError;
+use crate::identify::{IdentifyError, TokenError};
 use crate::queue::QueueError;
 use crate::record::{Ending, LedgerError};
 use crate::route::RouteError;
@@ -182,6 +182,19 @@ impl From<IdentifyError> for Failure {
             }
             IdentifyError::Model(ref model) => {
                 Self::refused(StatusCode::FORBIDDEN, format!("this key may not use the model '{model}'"))
+            }
+            IdentifyError::Token(TokenError::Later) => Self {
+                retry_after: Some(1),
+                ..Self::refused(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the signing keys of the identity provider are not at hand; try again",
+                )
+            },
+            IdentifyError::Token(TokenError::Invalid(reason)) => {
+                Self::refused(StatusCode::UNAUTHORIZED, reason)
+            }
+            IdentifyError::ShutOut => {
+                Self::refused(StatusCode::FORBIDDEN, "this identity may not use this gateway")
             }
             IdentifyError::Host => Self::refused(
                 StatusCode::MISDIRECTED_REQUEST,

@@ -1,6 +1,6 @@
 //! The gate: every part, built once, and the wrapper around the pipeline that turns failures into answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use http::request::Parts;
 use super::pages::Pages;
 use super::pipeline::{self, Asked};
 use crate::admit::{Admit, Permit};
-use crate::config::{Config, Origins};
+use crate::config::{self, Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{Identify, Ring};
 use crate::listen::clock::Clock;
-use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
+use crate::listen::{Answering, ConnState, InFlight, Reject};
 use crate::queue::Slots;
 use crate::record::{Desk, Ending, Record};
 use crate::respond::{Failure, cors, head};
@@ -44,7 +44,9 @@ pub struct Gate {
     pub(super) pages: Pages,
     /// Where records go.
     pub desk: Arc<Desk>,
-    ids: Ids,
+    ids: Arc<Ids>,
+    /// What it was built from, to see what of it can stay.
+    upstream: config::Upstream,
 }
 
 /// What one request carries along its way.
@@ -89,23 +91,48 @@ impl Gate {
     /// Builds every part from the configuration; without a ring of keys none is asked. `spent`: what keys used before.
     pub fn new(
         config: &Config,
-        rules: Rules,
         ring: Option<Arc<Ring>>,
         spent: Vec<(String, Spent)>,
         desk: Arc<Desk>,
     ) -> Self {
         Self {
             switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
-            identify: Identify::new(ring, &config.listen),
+            identify: Identify::new(ring, config),
             admit: Admit::new(&config.limits, spent),
-            rules,
+            rules: Rules::new(config),
             pool: Arc::new(Pool::new(&config.upstream, config.routes.cloud_models)),
             slots: Slots::new(config.upstream.slots, config.queue),
             forward: forward::Rules::new(&config.upstream, config.heartbeat),
             origins: config.listen.origins.clone(),
             pages: Pages::new(&config.frame_ancestors),
             desk,
-            ids: Ids::new(),
+            ids: Arc::new(Ids::new()),
+            upstream: config.upstream.clone(),
+        }
+    }
+
+    /// The gate for another configuration. What counts and what waits stays: meters, lock-outs, the queue, and the connections where the
+    /// upstream is the same.
+    #[must_use]
+    pub fn renewed(&self, config: &Config) -> Self {
+        let cloud_models = config.routes.cloud_models;
+        let same = (&self.upstream.url, self.upstream.connect, self.rules.cloud_models)
+            == (&config.upstream.url, config.upstream.connect, cloud_models);
+        let pool =
+            if same { Arc::clone(&self.pool) } else { Arc::new(Pool::new(&config.upstream, cloud_models)) };
+        Self {
+            switches: Switches { catalogue: config.routes.catalogue, management: config.routes.management },
+            identify: self.identify.renewed(&config.listen),
+            admit: self.admit.renewed(&config.limits),
+            rules: Rules::new(config),
+            pool,
+            slots: Arc::clone(&self.slots),
+            forward: forward::Rules::new(&config.upstream, config.heartbeat),
+            origins: config.listen.origins.clone(),
+            pages: Pages::new(&config.frame_ancestors),
+            desk: Arc::clone(&self.desk),
+            ids: Arc::clone(&self.ids),
+            upstream: config.upstream.clone(),
         }
     }
 }
@@ -129,10 +156,14 @@ fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
     Response::from_parts(parts, answer.into_body())
 }
 
-impl Handler for Gate {
-    type Body = ReplyBody;
-
-    fn answer(self: Arc<Self>, state: Arc<ConnState>, peer: SocketAddr, head: Parts) -> Answering<ReplyBody> {
+impl Gate {
+    /// Answers one request. What held when it began holds until its end.
+    pub(super) fn answer(
+        self: Arc<Self>,
+        state: Arc<ConnState>,
+        peer: SocketAddr,
+        head: Parts,
+    ) -> Answering<ReplyBody> {
         let id = self.ids.next();
         let mut record = Record::open(&self.desk, id, head.method.clone(), head.uri.path());
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
@@ -165,7 +196,8 @@ impl Handler for Gate {
         })
     }
 
-    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
+    /// The answer to what never became a request.
+    pub(super) fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
         use std::io::Write;
         let id = self.ids.next();
         let mut record = Record::open(&self.desk, id, http::Method::default(), "-");
@@ -186,10 +218,6 @@ impl Handler for Gate {
         );
         out.extend_from_slice(&body);
         out
-    }
-
-    fn is_exempt(&self, peer: IpAddr) -> bool {
-        self.identify.is_exempt(peer)
     }
 }
 

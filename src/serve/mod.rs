@@ -4,6 +4,7 @@
 //! two probes, so they are matched here and not by a framework.
 
 mod admin;
+mod front;
 mod gate;
 mod lists;
 mod ops;
@@ -11,5 +12,6 @@ mod pages;
 mod pipeline;
 mod recording;
 
+pub use front::Front;
 pub use gate::Gate;
 pub use ops::Ops;

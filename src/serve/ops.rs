@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::admin;
-use super::gate::Gate;
+use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
 use crate::identify::{IdentifyError, Ring};
@@ -29,7 +29,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 /// The handler.
 #[derive(Debug)]
 pub struct Ops {
-    gate: Arc<Gate>,
+    front: Arc<Front>,
     ring: Option<Arc<Ring>>,
     folder: PathBuf,
     on_loopback: bool,
@@ -39,8 +39,8 @@ type Said = Result<(StatusCode, HeaderValue, Vec<u8>), Failure>;
 
 impl Ops {
     /// For this gate; without a ring of keys there is no admin API.
-    pub const fn new(gate: Arc<Gate>, ring: Option<Arc<Ring>>, folder: PathBuf, on_loopback: bool) -> Self {
-        Self { gate, ring, folder, on_loopback }
+    pub const fn new(front: Arc<Front>, ring: Option<Arc<Ring>>, folder: PathBuf, on_loopback: bool) -> Self {
+        Self { front, ring, folder, on_loopback }
     }
 
     async fn said(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
@@ -51,10 +51,10 @@ impl Ops {
             "/metrics" => Ok((StatusCode::OK, TEXT, self.metrics(state).await.into_bytes())),
             "/healthz" => Ok((StatusCode::OK, head::JSON, br#"{"status":"ok"}"#.to_vec())),
             "/readyz" => {
-                if self.gate.desk.ledger.is_failing() {
+                if self.front.gate().desk.ledger.is_failing() {
                     return Err(LedgerError::Failing.into());
                 }
-                self.gate.pool.probe(&state.clock).await?;
+                self.front.gate().pool.probe(&state.clock).await?;
                 Ok((StatusCode::OK, head::JSON, br#"{"status":"ready"}"#.to_vec()))
             }
             path if path.starts_with("/admin/") => self.admin(state, peer, request).await,
@@ -65,20 +65,21 @@ impl Ops {
     /// On loopback, only by a name of this machine or an address: a page in somebody's browser may have made another lead here (DNS
     /// rebinding). On other addresses the operator decides who reaches it.
     fn host(&self, request: &Parts) -> Result<(), Failure> {
-        if !self.on_loopback || self.gate.identify.is_own_host(&request.headers) {
+        if !self.on_loopback || self.front.gate().identify.is_own_host(&request.headers) {
             return Ok(());
         }
         Err(Failure::refused(StatusCode::MISDIRECTED_REQUEST, "this host name is not served here"))
     }
 
     async fn metrics(&self, state: &ConnState) -> String {
-        let (ledger, load) = (&self.gate.desk.ledger, self.gate.slots.load());
+        let gate = self.front.gate();
+        let (ledger, load) = (&gate.desk.ledger, gate.slots.load());
         let gauges = Gauges {
             in_flight: ledger.in_flight(),
             waiting: load.waiting,
             running: load.running,
             slots: load.slots,
-            upstream_up: self.gate.pool.probe(&state.clock).await.is_ok(),
+            upstream_up: gate.pool.probe(&state.clock).await.is_ok(),
             audit_pending: ledger.pending(),
             audit_failing: ledger.is_failing(),
             audit_lag: ledger.lag(),
@@ -87,14 +88,15 @@ impl Ops {
     }
 
     async fn admin(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
-        let identify = &self.gate.identify;
+        let gate = self.front.gate();
         let Some(ring) = &self.ring else {
             return Err(Failure::refused(StatusCode::FORBIDDEN, "in public mode there are no keys"));
         };
         let now = state.clock.now();
         // The peer itself: what a proxy says counts on the public listener.
-        let caller = identify
-            .identify(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
+        let caller = gate
+            .identify
+            .by_key(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
             .inspect_err(|error| {
                 if matches!(error, IdentifyError::Wrong(_) | IdentifyError::LockedOut { .. }) {
                     tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");
@@ -128,13 +130,14 @@ impl Handler for Ops {
     type Body = ReplyBody;
 
     fn answer(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         state: Arc<ConnState>,
         peer: SocketAddr,
         request: Parts,
     ) -> Answering<ReplyBody> {
+        let ops = Arc::clone(self);
         Box::pin(async move {
-            let result = self.said(&state, peer, &request).await;
+            let result = ops.said(&state, peer, &request).await;
             let whole = state.is_whole();
             let held = Held { in_flight: InFlight::new(state), permit: None, record: None };
             let mut response = match result {
@@ -151,13 +154,13 @@ impl Handler for Ops {
             if !whole {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
-            head::common(response.headers_mut(), self.gate.next_id());
+            head::common(response.headers_mut(), ops.front.gate().next_id());
             Ok(response)
         })
     }
 
     fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
-        self.gate.rejected(peer, reject)
+        self.front.gate().rejected(peer, reject)
     }
 
     fn is_exempt(&self, _peer: IpAddr) -> bool {

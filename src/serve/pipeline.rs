@@ -67,7 +67,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     };
     let caller = gate.identify.identify(address, &request.headers, scope, visit.state.clock.now())?;
     note(visit, |record| record.key = caller.key_id().cloned());
-    let keyed = caller.key().is_some();
+    let keyed = caller.has_presented_key();
     let spends = scope == Some(Scope::Inference);
     let permit = gate.admit.admit(caller, spends, visit.state.clock.now()).inspect_err(|error| {
         note(visit, |record| record.limit = Some(error.word()));

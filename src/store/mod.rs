@@ -4,6 +4,7 @@
 //! Nothing here is on the request path: keys are looked up in memory, rows are written by one thread (`record`).
 
 pub mod audit;
+pub mod backup;
 pub mod keys;
 mod schema;
 pub mod usage;
@@ -32,9 +33,7 @@ pub enum StoreError {
     #[error("the disk of the store is full")]
     Full,
     /// Its bytes are not what was written.
-    #[error(
-        "the store is damaged: {0}. Restore a copy of portcullis.db, or start once with --quarantine to set it aside"
-    )]
+    #[error("the store is damaged: {0}. Restore a backup, or start once with --quarantine to set it aside")]
     Damaged(String),
     /// A newer version made it.
     #[error("the store was made by a newer version (form {0})")]

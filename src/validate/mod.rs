@@ -13,7 +13,7 @@ pub(crate) mod lexer;
 pub mod object;
 pub mod writer;
 
-use crate::config::{Limits, Options};
+use crate::config::{Config, Limits, Options};
 use crate::types::ModelName;
 
 /// What policy says about bodies. Built once from the configuration.
@@ -27,6 +27,18 @@ pub struct Rules {
     pub options: Options,
     /// May names of cloud models pass?
     pub cloud_models: bool,
+}
+
+impl Rules {
+    /// From the configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            default_model: config.default_model.clone(),
+            limits: config.limits,
+            options: config.options,
+            cloud_models: config.routes.cloud_models,
+        }
+    }
 }
 
 /// Why a body was refused. What it displays is the text for the caller.

@@ -31,3 +31,27 @@ clean_environment() {
     clean+=(-u "$name")
   done < <(compgen -e | grep -E '^(PORTCULLIS_|OLLAMA_|PORT$)' || true)
 }
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# until_true SECONDS COMMAND...: asks until it is so. Fails when the time is over, or when the gateway ended meanwhile.
+until_true() {
+  local limit=$1 begun=$SECONDS
+  shift
+  until "$@"; do
+    if ! kill -0 "$gateway_pid" 2>/dev/null; then
+      say "the gateway ended, and it is not so: $*"
+      return 1
+    fi
+    if [ $((SECONDS - begun)) -ge "$limit" ]; then
+      say "not so within $limit s: $*"
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+# gateway_ready URL: /readyz says yes.
+gateway_ready() { curl -fsS -m 2 --noproxy '*' -o /dev/null "$1/readyz" 2>/dev/null; }

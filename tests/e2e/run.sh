@@ -37,22 +37,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 clients() {
-  if [ ! -x "$work/venv/bin/python" ]; then
-    python3 -m venv "$work/venv"
-  fi
-  if ! cmp -s "$here/requirements.txt" "$work/venv/requirements.txt"; then
-    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$work/venv/requirements.txt"
-  fi
+  python_packages "$work/venv" "$here/requirements.txt" || return
   mkdir -p "$work/node"
   if ! cmp -s "$here/package.json" "$work/node/package.json" || [ ! -d "$work/node/node_modules/ollama" ]; then
     cp "$here/package.json" "$work/node/package.json"
     npm install --prefix "$work/node" --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null
   fi
-}
-
-free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 # The environment without what this user set for another gateway or another Ollama. A small model may ramble to the end of its
@@ -65,20 +55,7 @@ start_gateway() {
   gateway_pid=$!
 }
 
-wait_ready() {
-  local begun=$SECONDS
-  until curl -fsS -m 2 --noproxy '*' -o /dev/null "$E2E_URL/readyz" 2>/dev/null; do
-    if ! kill -0 "$gateway_pid" 2>/dev/null; then
-      say "the gateway ended before it was ready"
-      return 1
-    fi
-    if [ $((SECONDS - begun)) -ge "$ready_seconds" ]; then
-      say "the gateway was not ready within $ready_seconds s"
-      return 1
-    fi
-    sleep 0.2
-  done
-}
+wait_ready() { until_true "$ready_seconds" gateway_ready "$E2E_URL"; }
 
 check() {
   local name=$1 begun=$SECONDS
@@ -127,6 +104,7 @@ else
   [ -z "${CI:-}" ] || die 1 "e2e: nginx is not installed"
   say "e2e: NOT RUN: the doctor behind nginx: nginx is not installed"
 fi
+check "container, Space and Kubernetes files" "$here/container.sh"
 if "$root/scripts/ensure.sh" fail2ban; then
   check "fail2ban" "$here/fail2ban.sh" "$target/release/portcullis"
 else

@@ -20,7 +20,7 @@ fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     command
 }
 
-fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
     let output = command(args, env).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -63,10 +63,33 @@ fn check_prints_every_fault_at_once_and_exits_with_2() {
 }
 
 #[test]
+fn shells_and_the_manual_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell], &[]);
+        assert_eq!(code, 0);
+        for word in ["tunnel", "rotate", "quarantine"] {
+            assert!(out.contains(word), "{shell} does not know {word}");
+        }
+    }
+    assert_eq!(run(&["completions", "csh"], &[]).0, 2);
+    let (code, page, _) = run(&["man"], &[]);
+    assert!(code == 0 && page.contains(".TH portcullis 1") && page.contains("portcullis up"), "{page}");
+    let folder = std::env::temp_dir().join(format!("portcullis-man-{}", std::process::id()));
+    assert_eq!(run(&["man", folder.to_str().unwrap()], &[]).0, 0);
+    for name in ["portcullis.1", "portcullis-key-create.1", "portcullis-tunnel-check.1"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn unsafe_settings_do_not_start() {
     for env in [
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "cloudflare")],
+        &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_SOCKET", "/tmp/no.sock")],
+        &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null")],
+        &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null"), ("PORTCULLIS_LISTEN_TLS_CERTIFICATE", "/dev/null")],
         &[("PORT", "11434")],
         &[("OLLAMA_LOCAL_URL", "http://127.0.0.1:9000"), ("PORT", "9000")],
         &[("OLLAMA_LOCAL_URL", "file:///etc/passwd")],
@@ -101,14 +124,14 @@ fn a_tunnel_that_exposes_the_model_server_is_refused() {
     assert_eq!(run(&["tunnel", "check", &path], &[]).0, 2);
 }
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     out: String,
 }
 
 impl Running {
-    fn start(env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(env: &[(&str, &str)]) -> Self {
         let mut child = command(&["serve", "--port", "0"], env)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,13 +153,25 @@ impl Running {
         Self { port: port.unwrap_or_else(|| panic!("no port in {out:?}")), child, out }
     }
 
-    /// Asks it to stop; its exit code and all that it wrote to stderr.
-    fn stop(mut self) -> (i32, String) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to stop; its exit code and all that it wrote to stderr.
+    pub(crate) fn stop(mut self) -> (i32, String) {
+        self.signal("-TERM");
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap().code().unwrap(), errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nobody behind; one that was stopped is gone already.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

@@ -75,13 +75,42 @@ fn no_text_of_the_pages_scripts_spans_lines() {
     }
 }
 
-/// The commands of docs/ADMIN.md that are marked as tested, one after another on one data folder.
+/// Whatever the documents show of a configuration file is one.
+#[test]
+fn every_piece_of_configuration_in_the_documents_holds() {
+    let mut tried = 0;
+    for name in [
+        "docs/IDENTITY.md",
+        "docs/CONFIG.md",
+        "docs/OPERATIONS.md",
+        "docs/MIGRATING.md",
+        "deploy/cloudflare/README.md",
+    ] {
+        let page = read(name);
+        for block in page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            // Blocks in a list are indented.
+            let text: String = block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+            let (mut raw, mut faults) = (Raw::default(), Faults::default());
+            raw.read_toml(&text, Path::new(name), &mut faults);
+            assert!(faults.0.is_empty(), "{name}: {faults}\n{text}");
+            let file = std::env::temp_dir().join(format!("portcullis-doc-{}.toml", std::process::id()));
+            std::fs::write(&file, &text).unwrap();
+            let loaded = Config::load(Some(&file), &Env::default(), |_, _| {});
+            std::fs::remove_file(&file).unwrap();
+            assert!(loaded.is_ok(), "{name}: {}\n{text}", loaded.unwrap_err());
+            tried += 1;
+        }
+    }
+    assert!(tried >= 4, "only {tried}");
+}
+
+/// The commands that are marked as tested, one after another on one data folder.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_of_the_admin_page_work() {
+async fn the_commands_of_the_documents_work() {
     let gate = crate::harness::Gateway::start().await;
     assert_eq!(gate.chat(false).await.status, 200);
     crate::audit::rows(&gate.folder, 1).await;
-    let page = read("docs/ADMIN.md");
+    let page = ["docs/ADMIN.md", "docs/IDENTITY.md"].map(read).concat();
     let blocks = page.split("<!-- tested -->\n```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines: Vec<_> = blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
     assert!(lines.len() >= 8, "{lines:?}");

@@ -9,6 +9,7 @@
 
 mod architecture;
 mod audit;
+mod backup;
 mod bodies;
 mod budgets;
 mod cancel;
@@ -17,6 +18,7 @@ mod command;
 mod contract;
 mod docs;
 mod doctor;
+mod doors;
 mod durability;
 mod errors;
 mod framing;
@@ -26,6 +28,8 @@ mod limits;
 mod ops;
 mod page;
 mod relay;
+mod reload;
 mod streams;
+mod tokens;
 mod up;
 mod validation;

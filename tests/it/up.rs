@@ -9,46 +9,8 @@ use std::process::{Child, Command, Stdio};
 use crate::client::Conn;
 use crate::harness::{KEY, chat, post};
 
-/// Speaks just enough of Ollama: it writes down its environment and every pull, has a model once it was pulled, and dies
-/// when it is asked for an embedding.
-const FAKE: &str = r#"#!/usr/bin/env python3
-import http.server, json, os, sys
-here = os.path.dirname(os.path.abspath(__file__))
-assert sys.argv[1:] == ["serve"], sys.argv
-with open(here + "/starts", "a") as f:
-    f.write(json.dumps({k: v for k, v in os.environ.items() if "OLLAMA" in k or "PORTCULLIS" in k}) + "\n")
-class Ollama(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def log_message(self, *args): pass
-    def say(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        if self.path == "/api/tags":
-            self.say({"models": [{"name": "tiny:1b"}] if os.path.exists(here + "/pulled") else []})
-        else:
-            self.say({"version": "0.0.1"})
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/pull":
-            open(here + "/pulled", "w").write(body["model"])
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-ndjson")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            for line in ({"status": "pulling", "total": 10, "completed": 5}, {"status": "success"}):
-                self.wfile.write(json.dumps(line).encode() + b"\n")
-        elif self.path == "/api/embed":
-            os._exit(3)
-        else:
-            self.say({"model": body["model"], "message": {"role": "assistant", "content": "hi"}, "done": True})
-host, port = os.environ["OLLAMA_HOST"].rsplit(":", 1)
-http.server.ThreadingHTTPServer((host, int(port)), Ollama).serve_forever()
-"#;
+/// Writes down its environment and every pull, has a model once it was pulled, and dies when it is asked for an embedding.
+const FAKE: &str = include_str!("../fake_ollama.py");
 
 struct Up {
     child: Child,

@@ -101,7 +101,7 @@ pub(super) fn run(flags: &Flags, args: &DoctorArgs, env: &Env) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
-    match examine(&config, flags, args, env) {
+    match examine(&config, args, env) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(text) => ended(Err(Trouble::Usage(text))),
@@ -109,7 +109,7 @@ pub(super) fn run(flags: &Flags, args: &DoctorArgs, env: &Env) -> ExitCode {
 }
 
 /// `true`: nothing is serious. The error: what was given cannot be used.
-fn examine(config: &Config, flags: &Flags, args: &DoctorArgs, env: &Env) -> Result<bool, String> {
+fn examine(config: &Config, args: &DoctorArgs, env: &Env) -> Result<bool, String> {
     let scene = Scene { config, own: own_addresses(), until: Instant::now() + TIME };
     let target = match &args.url {
         Some(url) => Some(Target::parse(url, &scene.own)?),
@@ -137,7 +137,7 @@ fn examine(config: &Config, flags: &Flags, args: &DoctorArgs, env: &Env) -> Resu
     report.add(local::operators(config));
     report.add(local::key_strength(&config.keys));
     report.add(local::data_folder(&config.data_dir));
-    report.add(local::config_file(Config::file(flags.config.as_deref(), env).as_deref()));
+    report.add(local::config_file(config.file.as_deref()));
     report.add(clock::check(target.as_ref(), health.as_ref()));
     Ok(report.end(target.as_ref().map(|target| target.base.as_str())))
 }
@@ -149,7 +149,8 @@ fn outside(
     target: &Target,
     (key, roots): (Result<Option<Secret>, String>, Option<RootCerts>),
 ) -> Option<Answer> {
-    let client = Client::new(&target.base, roots.clone(), true, scene.until);
+    // The listener's certificate names the public host; what is said to it stays on this machine.
+    let client = Client::new(&target.base, roots.clone(), target.given, scene.until);
     let first = client.ask(Ask::get("/healthz"));
     let (client, health) = match &first {
         // What is asked without a key may be asked of whoever it is.
@@ -169,7 +170,8 @@ fn outside(
     };
     let key = key.and_then(|key| may_go_there(target, first.as_ref()).map(|()| key));
     let secret = key.clone().ok().flatten();
-    let own = Target::listener(scene.config).map(|listener| scene.client(&listener.base));
+    let own = Target::listener(scene.config)
+        .map(|listener| Client::new(&listener.base, None, listener.given, scene.until));
     let mut case = Case {
         config: scene.config,
         target: target.clone(),

@@ -57,7 +57,7 @@ pub(super) fn tls(scene: &Scene<'_>, target: &Target, trouble: Option<&NoAnswer>
         );
     }
     let listen = scene.config.listen.address;
-    if !target.given && !listen.is_loopback() {
+    if !target.given && !target.https && !listen.is_loopback() {
         return Finding::note(
             CHECK,
             format!(

@@ -84,11 +84,11 @@ impl Target {
         if listen.port() == 0 {
             return None;
         }
-        let address = reachable(listen);
+        let (address, https) = (reachable(listen), config.listen.tls.is_some());
         Some(Self {
-            base: format!("http://{address}"),
+            base: format!("{}://{address}", if https { "https" } else { "http" }),
             host: address.ip().to_string(),
-            https: false,
+            https,
             plain_port: false,
             given: false,
             place: if address.ip().is_loopback() { Place::Loopback } else { Place::Here },

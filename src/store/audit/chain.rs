@@ -15,9 +15,6 @@ use super::{AuditRow, Begin};
 /// HMAC-SHA256 (RFC 2104).
 pub type Mac = [u8; 32];
 
-/// The file in the data folder.
-const FILE: &str = "audit.key";
-
 /// Why there is no key of the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -51,6 +48,9 @@ impl std::fmt::Debug for ChainKey {
 }
 
 impl ChainKey {
+    /// In the data folder.
+    pub const FILE: &'static str = "audit.key";
+
     /// The one of the data folder, made where there is none.
     pub fn of(folder: &Path) -> Result<Self, KeyError> {
         match Self::read(folder)? {
@@ -61,7 +61,7 @@ impl ChainKey {
 
     /// The one of the data folder.
     pub fn read(folder: &Path) -> Result<Option<Self>, KeyError> {
-        let path = folder.join(FILE);
+        let path = folder.join(Self::FILE);
         let fault = |error| KeyError::Io { path: path.clone(), error };
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -78,8 +78,8 @@ impl ChainKey {
     fn make(folder: &Path) -> Result<Self, KeyError> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
-        let path = folder.join(FILE);
-        let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+        let path = folder.join(Self::FILE);
+        let draft = folder.join(format!("{}.{}", Self::FILE, std::process::id()));
         let write = || {
             let mut file =
                 fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

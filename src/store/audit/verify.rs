@@ -12,9 +12,6 @@ use super::chain::{from_hex, hex};
 use super::{ChainKey, Mac, Segment};
 use crate::store::{Store, StoreError};
 
-/// The file in the data folder; copies of its lines elsewhere are worth more.
-const FILE: &str = "audit.heads";
-
 /// A head that was noted outside of the store: a segment had so many rows, the last one with this code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -27,6 +24,9 @@ pub struct Anchor {
 }
 
 impl Anchor {
+    /// In the data folder; copies of its lines elsewhere are worth more.
+    pub const FILE: &'static str = "audit.heads";
+
     /// Of a segment as it is.
     pub fn of(segment: &Segment) -> Self {
         Self { segment: segment.name.clone(), rows: segment.rows, head: segment.head }
@@ -35,7 +35,7 @@ impl Anchor {
     /// Notes it in the data folder.
     pub fn note(&self, folder: &Path) -> io::Result<()> {
         let mut file =
-            fs::OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(FILE))?;
+            fs::OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(Self::FILE))?;
         writeln!(file, "{self}")
     }
 
@@ -48,7 +48,7 @@ impl Anchor {
 
     /// The heads of a store that is set aside go with it.
     pub fn set_aside(folder: &Path, now: i64) -> io::Result<()> {
-        match fs::rename(folder.join(FILE), folder.join(format!("{FILE}.damaged-{now}"))) {
+        match fs::rename(folder.join(Self::FILE), folder.join(format!("{}.damaged-{now}", Self::FILE))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -56,7 +56,7 @@ impl Anchor {
 
     /// The last head of the stores that were set aside: a new chain begins with it.
     pub fn before(folder: &Path) -> io::Result<Option<Mac>> {
-        let prefix = format!("{FILE}.damaged-");
+        let prefix = format!("{}.damaged-", Self::FILE);
         let names = fs::read_dir(folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let Some(last) = names.filter(|name| name.starts_with(&prefix)).max() else { return Ok(None) };
         let text = fs::read_to_string(folder.join(last))?;
@@ -65,7 +65,7 @@ impl Anchor {
 
     /// Those of the data folder.
     pub fn noted(folder: &Path) -> io::Result<Vec<Self>> {
-        match fs::read_to_string(folder.join(FILE)) {
+        match fs::read_to_string(folder.join(Self::FILE)) {
             Ok(text) => Ok(text.lines().filter_map(Self::parse).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),

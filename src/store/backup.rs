@@ -1,0 +1,226 @@
+//! A copy of the data folder in one file, made while the gateway runs, and the way back.
+//!
+//! The file is a store with one table more, which holds the files beside it. Takes a folder; promises a copy of one moment, readable by its
+//! owner alone, and a restored folder whose audit verifies. Refuses to write over anything.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::{FILE, Store, StoreError};
+
+const TABLE: &str = "backup_files";
+
+/// A file beside the store: its name and its content.
+type Beside = (String, Vec<u8>);
+
+/// What a copy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Of the file.
+    pub bytes: u64,
+    /// Keys, revoked ones too.
+    pub keys: u64,
+    /// Rows of the audit.
+    pub rows: u64,
+}
+
+fn other(error: &io::Error) -> StoreError {
+    StoreError::Other(error.kind().to_string())
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Other(format!("{}: {}", path.display(), error.kind()))
+}
+
+/// Copies the folder's store, and those of the files `beside` it that there are, into one new file.
+pub fn back_up(folder: &Path, beside: &[&str], to: &Path) -> Result<Copied, StoreError> {
+    let free = || match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(at(to)(error)),
+        Ok(_) => Err(StoreError::Conflict(format!("{} is there already", to.display()))),
+    };
+    free()?;
+    let store = Store::read(folder)?;
+    // Before the store: it then has at least the rows that the heads speak of.
+    let files = read_beside(folder, beside)?;
+    let mut draft = to.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = Draft(PathBuf::from(draft));
+    // Made by us, so that nobody else can read it for a moment; an empty file is what SQLite may copy into.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.0).map_err(at(to))?;
+    store.db.execute("VACUUM INTO ?1", [draft.0.to_string_lossy()])?;
+    let db = Connection::open(&draft.0)?;
+    db.execute_batch(&format!(
+        "CREATE TABLE {TABLE} (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID"
+    ))?;
+    for (name, content) in files {
+        db.execute(&format!("INSERT INTO {TABLE} VALUES (?1, ?2)"), params![name, content])?;
+    }
+    let copied = count(&db, &draft.0)?;
+    db.close().map_err(|(_, error)| error)?;
+    File::open(&draft.0).and_then(|file| file.sync_all()).map_err(at(to))?;
+    free()?;
+    fs::rename(&draft.0, to).map_err(at(to))?;
+    Ok(copied)
+}
+
+fn read_beside(folder: &Path, beside: &[&str]) -> Result<Vec<Beside>, StoreError> {
+    let mut files = Vec::new();
+    for name in beside {
+        match fs::read(folder.join(name)) {
+            Ok(content) => files.push(((*name).to_owned(), content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(Path::new(name))(error)),
+        }
+    }
+    Ok(files)
+}
+
+fn count(db: &Connection, file: &Path) -> Result<Copied, StoreError> {
+    let rows = |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+    let bytes = fs::metadata(file).map_err(|error| other(&error))?.len();
+    Ok(Copied { bytes, keys: rows("keys")?, rows: rows("audit")? })
+}
+
+/// Brings a copy back into a folder in which no gateway runs. What is there is refused or, with `replace`, set aside under another name.
+pub fn restore(
+    from: &Path,
+    folder: &Path,
+    beside: &[&str],
+    replace: Option<i64>,
+) -> Result<Copied, StoreError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+    let there: Vec<_> = parts(beside).filter(|name| folder.join(name).exists()).collect();
+    if replace.is_none() && !there.is_empty() {
+        return Err(StoreError::Conflict(format!(
+            "there is a store in {} already: --replace sets it aside",
+            folder.display()
+        )));
+    }
+    let draft = Draft(folder.join(format!("{FILE}.restoring")));
+    let (copied, files) = unpack(from, &draft.0)?;
+    if let Some(now) = replace {
+        for name in there {
+            fs::rename(folder.join(&name), folder.join(format!("{name}.replaced-{now}")))
+                .map_err(at(folder))?;
+        }
+    }
+    for (name, content) in files.into_iter().filter(|(name, _)| beside.contains(&name.as_str())) {
+        let write = || {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(&name))?;
+            file.write_all(&content)?;
+            file.sync_all()
+        };
+        write().map_err(at(folder))?;
+    }
+    fs::rename(&draft.0, folder.join(FILE)).map_err(at(folder))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+    Ok(copied)
+}
+
+/// Every file that a restored folder brings along.
+fn parts(beside: &[&str]) -> impl Iterator<Item = String> {
+    let store = ["", "-wal", "-shm"].into_iter().map(|tail| format!("{FILE}{tail}"));
+    store.chain(beside.iter().map(ToString::to_string))
+}
+
+/// A store of this version, whole, and the files that came with it.
+fn unpack(from: &Path, draft: &Path) -> Result<(Copied, Vec<Beside>), StoreError> {
+    let no_copy = || StoreError::Conflict(format!("{} is no backup of Portcullis", from.display()));
+    let looked =
+        Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|_| no_copy())?;
+    let found = looked.table_exists(None, TABLE).map_err(|_| no_copy())?;
+    drop(looked);
+    if !found {
+        return Err(no_copy());
+    }
+    fs::copy(from, draft).map_err(at(from))?;
+    fs::set_permissions(draft, fs::Permissions::from_mode(0o600)).map_err(at(draft))?;
+    let mut store = Store { db: Connection::open(draft)? };
+    let files = {
+        let mut query = store.db.prepare(&format!("SELECT name, content FROM {TABLE}"))?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()?
+    };
+    store.db.execute_batch(&format!("DROP TABLE {TABLE}"))?;
+    store.prepare()?;
+    store.check(true)?;
+    let copied = count(&store.db, from)?;
+    // Into one file again: the others would stay behind under the draft's name.
+    store.db.pragma_update(None, "journal_mode", "DELETE")?;
+    store.db.close().map_err(|(_, error)| error)?;
+    File::open(draft).and_then(|file| file.sync_all()).map_err(at(draft))?;
+    Ok((copied, files))
+}
+
+/// A file that goes away unless it was renamed.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Folder;
+
+    const BESIDE: &[&str] = &["audit.key", "generated.key"];
+
+    #[test]
+    fn a_copy_comes_back_and_overwrites_nothing() {
+        let (folder, away) = (Folder::new(), Folder::new());
+        fs::create_dir_all(&away.0).unwrap();
+        let copy = away.0.join("copy");
+        drop(Store::open(&folder.0).unwrap());
+        fs::write(folder.0.join("audit.key"), "k").unwrap();
+        let made = back_up(&folder.0, BESIDE, &copy).unwrap();
+        assert_eq!((made.keys, made.rows), (0, 0));
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(back_up(&folder.0, BESIDE, &copy), Err(StoreError::Conflict(_))));
+        assert!(matches!(restore(&copy, &folder.0, BESIDE, None), Err(StoreError::Conflict(_))));
+        let new = away.0.join("new");
+        restore(&copy, &new, BESIDE, None).unwrap();
+        Store::open(&new).unwrap().check(true).unwrap();
+        assert_eq!(fs::read_to_string(new.join("audit.key")).unwrap(), "k");
+        restore(&copy, &new, BESIDE, Some(7)).unwrap();
+        assert!(new.join("portcullis.db.replaced-7").exists() && new.join("audit.key.replaced-7").exists());
+        let left: Vec<_> = fs::read_dir(&away.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn what_is_no_copy_is_refused() {
+        let (folder, away) = (Folder::new(), Folder::new());
+        drop(Store::open(&folder.0).unwrap());
+        fs::create_dir_all(&away.0).unwrap();
+        let file = away.0.join("file");
+        for content in [&b""[..], b"no database at all, but some text of some length"] {
+            fs::write(&file, content).unwrap();
+            assert!(restore(&file, &away.0.join("new"), BESIDE, None).is_err());
+        }
+        assert!(
+            restore(&folder.0.join(FILE), &away.0.join("new"), BESIDE, None).is_err(),
+            "a store is no copy of one"
+        );
+        assert!(restore(&away.0.join("nowhere"), &away.0.join("new"), BESIDE, None).is_err());
+        let copy = away.0.join("copy");
+        back_up(&folder.0, BESIDE, &copy).unwrap();
+        // A name that leads out of the folder is not followed.
+        let db = Connection::open(&copy).unwrap();
+        db.execute(&format!("INSERT INTO {TABLE} VALUES ('../escaped', x'00')"), []).unwrap();
+        db.close().unwrap();
+        restore(&copy, &away.0.join("new"), BESIDE, None).unwrap();
+        assert!(!away.0.join("escaped").exists());
+        let whole = fs::read(&copy).unwrap();
+        fs::write(&copy, &whole[..whole.len() / 2]).unwrap();
+        assert!(restore(&copy, &away.0.join("other"), BESIDE, None).is_err(), "half of a copy");
+        assert!(!away.0.join("other").join(FILE).exists());
+    }
+}

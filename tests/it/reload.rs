@@ -1,0 +1,139 @@
+//! A changed configuration is taken over while the gateway runs; a bad one is not.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mock_ollama::{Mock, On, Script};
+use portcullis::app::{App, Renewed};
+use portcullis::config::Config;
+use portcullis::config::env::Env;
+use portcullis::record::AccessLog;
+use tokio::time::Instant;
+
+use crate::client::Conn;
+use crate::command::Running;
+use crate::doors::{Folder, certificate, tls_to};
+use crate::harness::{KEY, MODEL, PATIENCE, chat, post};
+
+async fn ask(port: u16, head: &str, body: &[u8]) -> u16 {
+    let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], port))).await;
+    conn.request(head, body).await;
+    conn.answer().await.status
+}
+
+async fn tags(port: u16) -> u16 {
+    ask(port, &format!("GET /api/tags HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"), b"")
+        .await
+}
+
+/// Asks until the answer is this one.
+async fn until(status: u16, mut ask: impl AsyncFnMut() -> u16) {
+    let begun = Instant::now();
+    loop {
+        let found = ask().await;
+        if found == status {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "still {found}, not {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_holds_without_a_restart() {
+    let mock = Mock::start().await.unwrap();
+    let folder = Folder::new("reload");
+    let (file, key) = (folder.file("portcullis.toml"), folder.file("key"));
+    fs::write(&key, KEY).unwrap();
+    let write = |routes: bool, more: &str| {
+        let next = folder.file("next");
+        fs::write(&next, format!("[routes]\ncatalogue = {routes}\n{more}")).unwrap();
+        fs::rename(&next, &file).unwrap();
+    };
+    write(false, "");
+    let data = folder.file("data");
+    let url = mock.url();
+    let running = Running::start(&[
+        ("PORTCULLIS_CONFIG", &file),
+        ("PORTCULLIS_DATA_DIR", &data),
+        ("OLLAMA_API_KEY_FILE", &key),
+        ("OLLAMA_LOCAL_URL", &url),
+        ("OLLAMA_MODEL", MODEL),
+        ("PORTCULLIS_OPS_PORT", "0"),
+    ]);
+    let port = running.port;
+    assert_eq!(tags(port).await, 403);
+    // A stream that began before runs on through all of this.
+    mock.script(On::Any, Script { tokens: Some(3), hold_after: Some(1), ..Script::default() });
+    let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], port))).await;
+    conn.request(&post("/api/chat"), chat(true).as_bytes()).await;
+    assert_eq!(conn.head().await.status, 200);
+    conn.chunk().await.unwrap();
+
+    write(true, "");
+    until(200, async || tags(port).await).await;
+    // A file that cannot be read as one leaves everything as it was; so does one that is gone.
+    fs::write(&file, "[routes]\ncatalogue = perhaps\n").unwrap();
+    running.signal("-HUP");
+    fs::remove_file(&file).unwrap();
+    running.signal("-HUP");
+    write(true, "management = false\n[limits]\nbody = \"1KiB\"\n[listen]\naddress = \"127.0.0.2\"\n");
+    running.signal("-HUP");
+    let long = chat(false).replace("Say hi", &"x".repeat(2_000));
+    until(413, async || ask(port, &post("/api/chat"), long.as_bytes()).await).await;
+    assert_eq!(tags(port).await, 200);
+    // Another key in the file: the old one ends, and so does what runs under it.
+    fs::write(&key, "another-key-of-the-operator-s-own").unwrap();
+    until(401, async || tags(port).await).await;
+    let ended = tokio::time::timeout(PATIENCE, async { while conn.chunk().await.is_some() {} }).await;
+    ended.expect("a stream outlives its key");
+    let (code, errors) = running.stop();
+    assert_eq!(code, 0, "{errors}");
+    for words in
+        ["the old one stays", "listen.address", "limits.body", "keys.api_key", "hold after a restart"]
+    {
+        assert!(errors.contains(words), "{words} in\n{errors}");
+    }
+    assert!(!errors.contains("another-key") && !errors.contains(KEY), "a key in\n{errors}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_serves_the_next_connection() {
+    let (mock, folder) = (Mock::start().await.unwrap(), Folder::new("renewed"));
+    let (cert, key, first) = certificate(&folder, "a");
+    let settings = [
+        ("PORT", "0"),
+        ("OLLAMA_API_KEY", KEY),
+        ("OLLAMA_LOCAL_URL", &mock.url()),
+        ("OLLAMA_MODEL", MODEL),
+        ("PORTCULLIS_OPS_PORT", "0"),
+        ("PORTCULLIS_LOG_LEVEL", "error"),
+        ("PORTCULLIS_DATA_DIR", &folder.file("data")),
+        ("PORTCULLIS_LISTEN_TLS_CERTIFICATE", &cert),
+        ("PORTCULLIS_LISTEN_TLS_KEY", &key),
+    ];
+    let env = Env(settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+    let load = || Config::load(None, &env, |_, _| {}).unwrap();
+    let config = load();
+    let app = App::build(&config, AccessLog::new(true, config.log.level)).unwrap();
+    let (address, live) = (app.address, app.live());
+    let running = tokio::spawn(app.run(std::future::pending(), std::future::pending()));
+    let talk = async |conn: &mut Conn| {
+        conn.request(&post("/api/chat"), chat(false).as_bytes()).await;
+        assert_eq!(conn.answer().await.status, 200);
+    };
+    let mut old = tls_to(address, &first).await.unwrap();
+    talk(&mut old).await;
+
+    let (new_cert, new_key, second) = certificate(&folder, "b");
+    fs::copy(&new_cert, &cert).unwrap();
+    assert!(live.renew(&load()).is_err(), "a certificate without its key");
+    talk(&mut tls_to(address, &first).await.unwrap()).await;
+    fs::copy(&new_key, &key).unwrap();
+    assert_eq!(live.renew(&load()).unwrap(), Renewed::default(), "the names are the same");
+    talk(&mut tls_to(address, &second).await.unwrap()).await;
+    assert!(tls_to(address, &first).await.is_err());
+    talk(&mut old).await;
+    running.abort();
+}

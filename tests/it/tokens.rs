@@ -1,0 +1,396 @@
+//! Signed identities: Cloudflare Access and `OpenID` Connect, with an issuer that rotates its keys, lies and dies.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::client::Answer;
+use crate::harness::{Gateway, KEY, PATIENCE, chat, parsed};
+
+const AUDIENCE: &str = "4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2";
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for piece in bytes.chunks(3) {
+        let word =
+            piece.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - piece.len()));
+        for i in 0..=piece.len() {
+            text.push(char::from(DIGITS[(word >> (18 - 6 * i)) as usize & 63]));
+        }
+    }
+    text
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+}
+
+/// One signing key.
+struct Signer {
+    id: &'static str,
+    pair: KeyPair,
+}
+
+impl Signer {
+    fn new(id: &'static str) -> Self {
+        Self { id, pair: KeyPair::generate(KeySize::Rsa2048).unwrap() }
+    }
+
+    fn jwk(&self) -> Value {
+        let public = self.pair.public_key();
+        let (n, e) = (
+            public.modulus().big_endian_without_leading_zero(),
+            public.exponent().big_endian_without_leading_zero(),
+        );
+        json!({"kid": self.id, "kty": "RSA", "alg": "RS256", "use": "sig", "n": base64(n), "e": base64(e)})
+    }
+
+    fn sign(&self, head: &Value, claims: &Value) -> String {
+        let text =
+            format!("{}.{}", base64(head.to_string().as_bytes()), base64(claims.to_string().as_bytes()));
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature).unwrap();
+        format!("{text}.{}", base64(&signature))
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        self.sign(&json!({"alg": "RS256", "kid": self.id, "typ": "JWT"}), claims)
+    }
+}
+
+/// Where an issuer publishes its keys: a small HTTP server that says what it is told to.
+struct Issuer {
+    url: String,
+    said: Arc<Mutex<Vec<u8>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    async fn publishing(keys: &[&Signer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (said, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let issuer = Self { url, said: Arc::clone(&said), asked: Arc::clone(&asked) };
+        issuer.publish(keys);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while crate::client::find(&head, b"\r\n\r\n").is_none() {
+                    if stream.read_buf(&mut head).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                asked.fetch_add(1, Ordering::Relaxed);
+                let answer = said.lock().unwrap().clone();
+                stream.write_all(&answer).await.ok();
+            }
+        });
+        issuer
+    }
+
+    fn publish(&self, keys: &[&Signer]) {
+        let list: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+        self.say("200 OK", &json!({"keys": list, "public_certs": []}).to_string());
+    }
+
+    fn say(&self, status: &str, body: &str) {
+        *self.said.lock().unwrap() = format!(
+            "HTTP/1.1 {status}\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn claims(&self) -> Value {
+        json!({"iss": self.url, "aud": [AUDIENCE], "email": "Alice@example.com", "sub": "7335d417-61da-459d-899c-0a01c76a2f94",
+               "iat": now(), "nbf": now(), "exp": now() + 300, "type": "app"})
+    }
+}
+
+/// Chats with these headers.
+async fn ask(gate: &Gateway, headers: &[(&str, &str)]) -> Answer {
+    let mut head =
+        "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".to_owned();
+    for (name, value) in headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    gate.send(&head, chat(false).as_bytes()).await
+}
+
+/// Asks again while the keys are on their way.
+async fn settled(gate: &Gateway, headers: &[(&str, &str)]) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = ask(gate, headers).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        assert!(begun.elapsed() < PATIENCE, "the keys never came");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+const ASSERTION: &str = "Cf-Access-Jwt-Assertion";
+
+async fn behind_access(issuer: &Issuer, mode: &str) -> Gateway {
+    Gateway::with(&[
+        ("PORTCULLIS_ACCESS_TEAM", &issuer.url),
+        ("PORTCULLIS_ACCESS_AUDIENCE", AUDIENCE),
+        ("PORTCULLIS_ACCESS_MODE", mode),
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn access_is_asked_for_beside_the_key() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = behind_access(&issuer, "add").await;
+    let token = signer.token(&issuer.claims());
+    let bearer = ("Authorization", &*format!("Bearer {KEY}"));
+    assert_eq!(settled(&gate, &[(ASSERTION, &token), bearer]).await.status, 200);
+    let keyless = ask(&gate, &[(ASSERTION, &token)]).await;
+    assert_eq!(keyless.status, 401, "an assertion is no key");
+    assert_eq!(ask(&gate, &[bearer]).await.status, 401, "a key is no assertion");
+    for beside in [
+        ("Cf-Access-Authenticated-User-Email", "alice@example.com"),
+        ("Cookie", &*format!("CF_Authorization={token}")),
+    ] {
+        assert_eq!(ask(&gate, &[bearer, beside]).await.status, 401, "{beside:?} proves nothing");
+    }
+    assert_eq!(ask(&gate, &[(ASSERTION, &token), (ASSERTION, &token), bearer]).await.status, 400);
+    assert_eq!(gate.get("/api/tags").await.status, 403, "what is not listed stays so");
+    assert_eq!(gate.get("/healthz").await.status, 200);
+}
+
+/// Tokens with one claim that differs from a good one's.
+fn wrong_claims(signer: &Signer, good: &Value) -> Vec<(&'static str, String)> {
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        signer.token(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().remove(name);
+        signer.token(&claims)
+    };
+    vec![
+        ("another audience", with("aud", json!(["other"]))),
+        ("another audience as text", with("aud", json!("other"))),
+        ("no audience", without("aud")),
+        ("another issuer", with("iss", json!("https://evil.cloudflareaccess.com"))),
+        ("no issuer", without("iss")),
+        ("expired", with("exp", json!(now() - 61))),
+        ("no end", without("exp")),
+        ("an end as text", with("exp", json!("9999999999"))),
+        ("not yet", with("nbf", json!(now() + 3_600))),
+        ("issued tomorrow", with("iat", json!(now() + 86_400))),
+        ("nobody", without("email")),
+        ("an address that nobody verified", with("email_verified", json!(false))),
+        ("a name of two lines", with("email", json!("a\nb"))),
+        ("a long name", with("email", json!("x".repeat(400)))),
+        ("a long one", with("groups", json!("x".repeat(15_000)))),
+    ]
+}
+
+/// Tokens with good claims and another signature or head.
+fn wrong_signatures(signer: &Signer, good: &Value, url: &str) -> Vec<(&'static str, String)> {
+    let stranger = Signer::new("one");
+    let head = |head: Value| signer.sign(&head, good);
+    let unsigned =
+        |head: &str| format!("{}.{}", base64(head.as_bytes()), base64(good.to_string().as_bytes()));
+    let keyed = {
+        let public = signer.pair.public_key().as_der().unwrap();
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_ref());
+        let text = unsigned(r#"{"alg":"HS256","kid":"one"}"#);
+        let signature = base64(aws_lc_rs::hmac::sign(&key, text.as_bytes()).as_ref());
+        format!("{text}.{signature}")
+    };
+    let (start, _) = signer.token(good).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let with_key = json!({"alg": "RS256", "kid": "one", "jwk": stranger.jwk()});
+    vec![
+        ("unsigned", unsigned(r#"{"alg":"none","kid":"one"}"#) + "."),
+        ("no signature", start + "."),
+        ("HS256 with the public key", keyed),
+        ("a stranger's key of the same name", stranger.token(good)),
+        ("a stranger's key in the token", stranger.sign(&with_key, good)),
+        ("a stranger's key by URL", stranger.sign(&json!({"alg": "RS256", "kid": "one", "jku": url}), good)),
+        ("another algorithm", head(json!({"alg": "RS512", "kid": "one"}))),
+        ("no key's name", head(json!({"alg": "RS256"}))),
+        ("an unknown extension", head(json!({"alg": "RS256", "kid": "one", "crit": ["b64"], "b64": false}))),
+        ("no token", "eyJ".into()),
+        ("dots", "..".into()),
+    ]
+}
+
+#[tokio::test]
+async fn forged_tokens_are_none() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = behind_access(&issuer, "identity").await;
+    let good = issuer.claims();
+    assert_eq!(settled(&gate, &[(ASSERTION, &signer.token(&good))]).await.status, 200);
+    gate.mock.clear();
+    let mut forged = wrong_claims(&signer, &good);
+    forged.extend(wrong_signatures(&signer, &good, &issuer.url));
+    for (what, token) in forged {
+        let answer = ask(&gate, &[(ASSERTION, &token)]).await;
+        assert_eq!(answer.status, 401, "{what}: {answer:?}");
+        assert!(answer.header("www-authenticate").is_some(), "{what}: {answer:?}");
+        assert!(!answer.text().contains(&issuer.url), "{what}: {}", answer.text());
+    }
+    gate.assert_nothing_upstream();
+    let mut late = good.clone();
+    late["exp"] = json!(now() - 30);
+    assert_eq!(
+        ask(&gate, &[(ASSERTION, &signer.token(&late))]).await.status,
+        200,
+        "clocks differ by a minute"
+    );
+}
+
+#[tokio::test]
+async fn an_identity_has_limits_of_its_own() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = behind_access(&issuer, "identity").await;
+    let person = |email: &str| {
+        let mut claims = issuer.claims();
+        claims["email"] = email.into();
+        signer.token(&claims)
+    };
+    let mut claims = issuer.claims();
+    claims.as_object_mut().unwrap().remove("email");
+    claims["common_name"] = "b3c9.access".into();
+    claims["sub"] = "".into();
+    let service = signer.token(&claims);
+    let (alice, bob) = (person("alice@example.com"), person("bob@example.com"));
+    for token in [&alice, &bob, &service] {
+        assert_eq!(settled(&gate, &[(ASSERTION, token)]).await.status, 200);
+    }
+    // A key of the person's name holds their limits; revoked, it shuts them out.
+    let mut store = portcullis::store::Store::open(&gate.folder).unwrap();
+    let wish = |name: &str, rate| portcullis::identify::issue::Wish {
+        name: name.into(),
+        limits: portcullis::types::KeyLimits { requests_per_minute: Some(rate), ..Default::default() },
+        ..Default::default()
+    };
+    let (row, _) =
+        portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com", 2)).unwrap();
+    let limit = async |token: &str| {
+        ask(&gate, &[(ASSERTION, token)]).await.header("x-ratelimit-limit-requests").map(str::to_owned)
+    };
+    let begun = Instant::now();
+    while limit(&alice).await.as_deref() != Some("2") {
+        assert!(begun.elapsed() < PATIENCE, "the key's limits do not hold");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut last = 200;
+    for _ in 0..3 {
+        last = ask(&gate, &[(ASSERTION, &alice)]).await.status;
+    }
+    assert_eq!(last, 429, "two a minute");
+    assert_eq!(limit(&bob).await, None);
+    store.revoke_key(&row.id, now()).unwrap();
+    let begun = Instant::now();
+    while ask(&gate, &[(ASSERTION, &alice)]).await.status != 403 {
+        assert!(begun.elapsed() < PATIENCE, "a revoked identity is let in");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(ask(&gate, &[(ASSERTION, &bob)]).await.status, 200);
+    // What a browser sends by itself is no sign that its user meant it: a form of a foreign page is refused.
+    let form = gate
+        .send(
+            &format!("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n{ASSERTION}: {bob}\r\n"),
+            chat(false).as_bytes(),
+        )
+        .await;
+    assert_eq!(form.status, 415, "{form:?}");
+    let usage =
+        gate.send(&format!("GET /usage HTTP/1.1\r\nHost: localhost\r\n{ASSERTION}: {bob}\r\n"), b"").await;
+    assert_eq!(usage.status, 200);
+    assert!(!parsed(&usage.body).to_string().contains("bob"), "a name in {}", usage.text());
+}
+
+#[tokio::test]
+async fn keys_rotate_and_an_issuer_lies_and_dies() {
+    let (one, two, three) = (Signer::new("one"), Signer::new("two"), Signer::new("three"));
+    let issuer = Issuer::publishing(&[&one]).await;
+    let gate = behind_access(&issuer, "identity").await;
+    let status = async |signer: &Signer| {
+        let token = signer.token(&issuer.claims());
+        settled(&gate, &[(ASSERTION, &token)]).await.status
+    };
+    assert_eq!((status(&one).await, issuer.asked()), (200, 1));
+    issuer.publish(&[&one, &two]);
+    assert_eq!((status(&two).await, issuer.asked()), (200, 2), "an unknown key is asked for");
+    for _ in 0..50 {
+        assert_eq!(status(&three).await, 401);
+    }
+    assert_eq!(issuer.asked(), 2, "and no flood of invented ones is passed on");
+    for (what, body) in [("200 OK", "<html>sorry</html>"), ("302 Found", ""), ("500 Internal", "")] {
+        issuer.say(what, body);
+        assert_eq!((status(&one).await, status(&two).await), (200, 200));
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_comes_late_is_waited_for() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[]).await;
+    for lie in [("200 OK", "{\"keys\":[]}"), ("302 Found", "")] {
+        issuer.say(lie.0, lie.1);
+        let gate = behind_access(&issuer, "identity").await;
+        let token = signer.token(&issuer.claims());
+        assert_eq!(ask(&gate, &[(ASSERTION, &token)]).await.status, 503, "nobody is let in on a guess");
+        issuer.publish(&[&signer]);
+        assert_eq!(settled(&gate, &[(ASSERTION, &token)]).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn any_issuer_s_tokens_are_bearer_keys() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = Gateway::with(&[
+        ("PORTCULLIS_OIDC_ISSUER", "https://idp.example/realms/a"),
+        ("PORTCULLIS_OIDC_AUDIENCE", "portcullis"),
+        ("PORTCULLIS_OIDC_JWKS_URL", &format!("{}/keys", issuer.url)),
+    ])
+    .await;
+    let claims = |issuer: &str, audience: &str| json!({"iss": issuer, "aud": audience, "sub": "u-1", "iat": now(), "exp": now() + 300});
+    let bearer = |issuer: &str, audience: &str| format!("Bearer {}", signer.token(&claims(issuer, audience)));
+    let good = bearer("https://idp.example/realms/a", "portcullis");
+    assert_eq!(settled(&gate, &[("Authorization", &good)]).await.status, 200);
+    assert_eq!(
+        ask(&gate, &[("Authorization", &bearer("https://idp.example/realms/b", "portcullis"))]).await.status,
+        401
+    );
+    assert_eq!(
+        ask(&gate, &[("Authorization", &bearer("https://idp.example/realms/a", "other"))]).await.status,
+        401
+    );
+    assert_eq!(
+        ask(&gate, &[("Authorization", &format!("Bearer {KEY}"))]).await.status,
+        200,
+        "keys stay keys"
+    );
+    assert_eq!(ask(&gate, &[]).await.status, 401);
+}
