@@ -11,6 +11,7 @@
 #   bench    nginx and wrk
 #   lint     shellcheck
 #   browser  chromium and its fonts, for the tests of the page
+#   nginx    nginx, as the proxy that the doctor looks at
 #   fail2ban fail2ban, for the test of its filter (Debian starts its service with it)
 #
 # Quiet when nothing is missing. Exit 2 when something is, and this user cannot install it.
@@ -93,6 +94,7 @@ look() {
         need "wrk" has_wrk wrk
         need "python3" has_venv python3-venv
         ;;
+      nginx) need "nginx" has_nginx nginx-light ;;
       browser) need "chromium" has_chromium chromium fonts-dejavu-core ;;
       fail2ban) need "fail2ban" has_fail2ban fail2ban ;;
       lint) need "shellcheck" has_shellcheck shellcheck ;;
@@ -125,7 +127,7 @@ install() {
   rm -f "$log"
 }
 
-[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint browser fail2ban)"
+[ "$#" -gt 0 ] || die 2 "usage: scripts/ensure.sh GROUP...   (rust cc engine python node bench lint browser nginx fail2ban)"
 look "$@"
 [ "${#packages[@]}" -eq 0 ] && exit 0
 

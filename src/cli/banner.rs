@@ -45,7 +45,7 @@ fn on_terminal() -> bool {
 }
 
 /// `0.0.0.0` is where one listens, not where one goes.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback: IpAddr =
             if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod banner;
 mod check;
+mod doctor;
 mod key;
 mod manual;
 mod pull;
@@ -38,7 +39,8 @@ const WRONG: u8 = 2;
         portcullis up                            start Ollama (or the built-in engine) as well\n  \
         OLLAMA_API_KEY=… portcullis --port 9000  with your own key\n  \
         portcullis key create --name laptop      a key of its own for everybody\n  \
-        portcullis check                         is the configuration right?\n\n\
+        portcullis check                         is the configuration right?\n  \
+        portcullis doctor --url https://…        what can an outsider do?\n\n\
         Configuration: flags, then environment, then portcullis.toml, then defaults; `portcullis check --keys` lists all keys."
 )]
 struct Cli {
@@ -62,6 +64,11 @@ enum Command {
         after_help = "Examples:\n  portcullis check\n  portcullis check --config /etc/portcullis.toml --json\n  portcullis check --keys"
     )]
     Check(CheckArgs),
+    /// Attack the deployment as an outsider would, and say how to fix what was found; exit 0, 1 (something is serious) or 2
+    #[command(
+        after_help = "Examples:\n  portcullis doctor\n  portcullis doctor --url https://ai.example\n  portcullis doctor --url https://ai.example --tunnel ~/.cloudflared/config.yml --json"
+    )]
+    Doctor(doctor::DoctorArgs),
     /// Make, list and end API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -192,6 +199,7 @@ pub fn main() -> ExitCode {
     let env = Env::of_process();
     match cli.command {
         Some(Command::Check(args)) => check::run(&cli.flags, args, &env),
+        Some(Command::Doctor(args)) => doctor::run(&cli.flags, &args, &env),
         Some(Command::Key(command)) => key::run(&cli.flags, &command, &env),
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),
         Some(Command::Audit(command)) => audit::run(&cli.flags, &command, &env),

@@ -14,7 +14,7 @@ use super::{FAILED, Flags, WRONG, complain, say, wrong};
 use crate::config::env::Env;
 
 /// Ollama's own.
-const OLLAMA: u16 = 11434;
+pub(super) const OLLAMA: u16 = 11434;
 /// Bytes of a configuration.
 const MOST: u64 = 1 << 20;
 
@@ -39,10 +39,10 @@ pub(super) struct CheckArgs {
 
 /// One line that is not safe.
 #[derive(Debug, PartialEq, Eq)]
-struct Finding {
-    line: usize,
-    what: String,
-    fix: &'static str,
+pub(super) struct Finding {
+    pub(super) line: usize,
+    pub(super) what: String,
+    pub(super) fix: &'static str,
 }
 
 pub(super) fn run(flags: &Flags, command: &TunnelCommand, env: &Env) -> ExitCode {
@@ -61,7 +61,8 @@ pub(super) fn run(flags: &Flags, command: &TunnelCommand, env: &Env) -> ExitCode
     }
 }
 
-fn read(file: &std::path::Path) -> Result<String, String> {
+/// The text of a configuration.
+pub(super) fn read(file: &std::path::Path) -> Result<String, String> {
     let fault = |error: std::io::Error| format!("cannot read {}: {}", file.display(), error.kind());
     if std::fs::metadata(file).map_err(fault)?.len() > MOST {
         return Err(format!("{} is larger than {MOST} bytes", file.display()));
@@ -96,7 +97,7 @@ fn tell(args: &CheckArgs, findings: &[Finding]) -> ExitCode {
 }
 
 /// All findings, by line; the error: it is no configuration.
-fn check(text: &str, ollama: &[u16]) -> Result<Vec<Finding>, String> {
+pub(super) fn check(text: &str, ollama: &[u16]) -> Result<Vec<Finding>, String> {
     let documents = MarkedYaml::load_from_str(text).map_err(|error| format!("no YAML: {error}"))?;
     let [document] = documents.as_slice() else {
         return Err(format!("{} YAML documents: cloudflared reads one", documents.len()));

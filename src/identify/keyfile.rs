@@ -76,7 +76,7 @@ pub fn replace(folder: &Path, key: &ApiKey) -> Result<(), KeyFileError> {
 }
 
 /// The key that the file holds, if it is there.
-fn read(folder: &Path) -> Result<Option<ApiKey>, KeyFileError> {
+pub fn read(folder: &Path) -> Result<Option<ApiKey>, KeyFileError> {
     let path = folder.join(FILE);
     let fault = |error| KeyFileError::Io { what: "read", path: path.clone(), error };
     let text = match fs::read_to_string(&path) {

@@ -98,6 +98,12 @@ fi
 
 # With gateways of their own.
 check "turns between keys" python3 "$here/fair.py" "$target/release/portcullis" "$target/release/portcullis-engine"
+if "$root/scripts/ensure.sh" nginx; then
+  check "the doctor" "$here/doctor.sh" "$target/release/portcullis"
+else
+  [ -z "${CI:-}" ] || die 1 "e2e: nginx is not installed"
+  say "e2e: NOT RUN: the doctor behind nginx: nginx is not installed"
+fi
 check "container, Space and Kubernetes files" "$here/container.sh"
 if "$root/scripts/ensure.sh" fail2ban; then
   check "fail2ban" "$here/fail2ban.sh" "$target/release/portcullis"

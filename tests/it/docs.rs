@@ -89,7 +89,7 @@ fn every_piece_of_configuration_in_the_documents_holds() {
         let page = read(name);
         for block in page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
             // Blocks in a list are indented.
-            let text: String = block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+            let text = block.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
             let (mut raw, mut faults) = (Raw::default(), Faults::default());
             raw.read_toml(&text, Path::new(name), &mut faults);
             assert!(faults.0.is_empty(), "{name}: {faults}\n{text}");

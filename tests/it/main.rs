@@ -17,6 +17,7 @@ mod client;
 mod command;
 mod contract;
 mod docs;
+mod doctor;
 mod doors;
 mod durability;
 mod errors;
