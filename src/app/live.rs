@@ -38,6 +38,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// A configuration that cannot be read was there: the metrics say so until one is taken over.
+    pub fn refused(&self) {
+        self.front.gate().desk.ledger.metrics.reloaded(false);
+    }
+
     /// Takes a configuration over, or leaves everything as it is. Certificates are read again even where nothing else changed.
     pub fn renew(&self, config: &Config) -> Result<Renewed, RenewError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,6 +66,7 @@ impl Live {
         self.log.set_level(config.log.level);
         trace::set_level(config.log.level);
         let names = |keys: &[&'static Key]| keys.iter().map(|key| key.name).collect();
+        self.front.gate().desk.ledger.metrics.reloaded(true);
         let renewed = Renewed { now: names(&now), at_restart: names(&later) };
         for key in now {
             written.take_over(key, &config.written);

@@ -5,12 +5,14 @@ mod backup;
 mod banner;
 mod check;
 mod doctor;
+mod http;
 mod key;
 mod manual;
 mod pull;
 mod reload;
 mod serve;
 mod service;
+mod status;
 mod table;
 mod tunnel;
 mod up;
@@ -69,6 +71,9 @@ enum Command {
         after_help = "Examples:\n  portcullis doctor\n  portcullis doctor --url https://ai.example\n  portcullis doctor --url https://ai.example --tunnel ~/.cloudflared/config.yml --json"
     )]
     Doctor(doctor::DoctorArgs),
+    /// Does it run, is it ready, who waits, what was used today? Exit code 0 when it is ready
+    #[command(after_help = "Examples:\n  portcullis status\n  portcullis status --json")]
+    Status(status::StatusArgs),
     /// Make, list and end API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -199,6 +204,7 @@ pub fn main() -> ExitCode {
     let env = Env::of_process();
     match cli.command {
         Some(Command::Check(args)) => check::run(&cli.flags, args, &env),
+        Some(Command::Status(args)) => status::run(&cli.flags, args, &env),
         Some(Command::Doctor(args)) => doctor::run(&cli.flags, &args, &env),
         Some(Command::Key(command)) => key::run(&cli.flags, &command, &env),
         Some(Command::Usage(args)) => usage::run(&cli.flags, &args, &env),

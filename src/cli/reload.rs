@@ -45,12 +45,14 @@ fn reload(live: &Live, load: &impl Fn() -> Result<Config, Faults>) -> Option<Fil
             for fault in &faults.0 {
                 tracing::error!(%fault, "the new configuration is not used, the old one stays");
             }
+            live.refused();
             return None;
         }
     };
     match live.renew(&config) {
         Err(error) => {
             tracing::error!(%error, "the new configuration is not used, the old one stays");
+            live.refused();
             None
         }
         Ok(renewed) => {

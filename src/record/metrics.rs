@@ -57,6 +57,8 @@ struct Counts {
     gap: Histogram,
     rows: u64,
     lost: u64,
+    /// Does an older configuration hold than the one that is written?
+    stale: bool,
     commits: u64,
     failures: u64,
 }
@@ -164,6 +166,11 @@ impl Metrics {
         }
     }
 
+    /// The configuration was read again; `ok`: it was taken over.
+    pub fn reloaded(&self, ok: bool) {
+        self.counts().stale = !ok;
+    }
+
     pub(super) fn committed(&self, rows: u64) {
         let mut counts = self.counts();
         counts.rows += rows;
@@ -225,6 +232,8 @@ impl Metrics {
         one(out, "portcullis_audit_failures_total", "counter", "Commits that failed.", counts.failures);
         let about = "Refusals that had no place in the ledger and are only counted.";
         one(out, "portcullis_audit_lost_refusals_total", "counter", about, counts.lost);
+        let about = "1: the configuration was last read with a fault, and an older one holds.";
+        one(out, "portcullis_config_reload_failing", "gauge", about, counts.stale.into());
     }
 }
 

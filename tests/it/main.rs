@@ -29,6 +29,7 @@ mod ops;
 mod page;
 mod relay;
 mod reload;
+mod status;
 mod streams;
 mod tokens;
 mod up;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Case;
 use super::finding::Finding;
-use super::http::{Ask, NoAnswer};
 use super::stream::chat;
 use super::witness::{Looked, look, now_ms, running, settles};
+use crate::cli::http::{Ask, NoAnswer};
 use crate::store::audit::AuditRow;
 
 const CHECK: &str = "abort";

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Case;
 use super::finding::Finding;
-use super::http::Ask;
 use super::witness::{Looked, PATIENCE, look};
+use crate::cli::http::Ask;
 use crate::config::TrustedProxy;
 
 const CHECK: &str = "client-address";

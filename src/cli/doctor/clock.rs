@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::finding::Finding;
-use super::http::Answer;
 use super::target::Target;
+use crate::cli::http::Answer;
 
 const CHECK: &str = "clock";
 /// A second's rounding and a slow answer.

@@ -9,7 +9,6 @@ mod clock;
 mod finding;
 mod holes;
 mod host;
-mod http;
 mod local;
 mod paths;
 mod public;
@@ -29,8 +28,8 @@ use tokio::time::Instant;
 use ureq::tls::{Certificate, RootCerts};
 
 use self::finding::{Finding, Report};
-use self::http::{Answer, Ask, Client, NoAnswer, Secret};
 use self::target::{Target, own_addresses};
+use super::http::{Answer, Ask, Client, NoAnswer, Secret};
 use super::{FAILED, Flags, Trouble, ended, wrong};
 use crate::config::env::Env;
 use crate::config::{Config, Keys};
@@ -179,7 +178,7 @@ fn outside(
         local: own
             .filter(|own| own.ask(Ask::get("/healthz")).is_ok_and(|answer| public::is_ours(&answer)))
             .map(|own| own.with_key(secret)),
-        operators: witness::operators(scene.config, scene.until),
+        operators: Client::operators(scene.config, scene.until),
         key: key.map(|key| key.is_some()),
         is_recorded: false,
     };

@@ -4,7 +4,7 @@
 
 use super::Case;
 use super::finding::Finding;
-use super::http::{Answer, Ask};
+use crate::cli::http::{Answer, Ask};
 
 const CHECK: &str = "paths";
 /// No model can be called so, and nothing can be found, made or sent under it.

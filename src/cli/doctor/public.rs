@@ -1,10 +1,10 @@
 //! The deployment's face: does Portcullis answer, over TLS, with its headers, and only to those with a key?
 
 use super::finding::Finding;
-use super::http::{Answer, Ask, NoAnswer};
 use super::paths::is_ollama;
 use super::target::Target;
 use super::{Case, Scene};
+use crate::cli::http::{Answer, Ask, NoAnswer};
 use crate::config::Keys;
 
 /// A model that nobody has: where no key is asked, nothing is loaded by it.

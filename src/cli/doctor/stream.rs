@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Case;
 use super::finding::Finding;
-use super::http::{Ask, Client};
+use crate::cli::http::{Ask, Client};
 
 const CHECK: &str = "streaming";
 /// Words enough to see a rhythm, and few enough to cost nothing.

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::Scene;
 use super::finding::Finding;
 use super::holes::{self, Hole};
-use super::http::{Answer, Ask, knock};
 use super::paths::{is_ollama, listed};
 use super::target::Target;
+use crate::cli::http::{Answer, Ask, knock};
 use crate::cli::tunnel::OLLAMA;
 
 /// Addresses that are tried, all at once: machines with many containers have hundreds.

@@ -1,12 +1,10 @@
 //! What the gateway itself noted of a question: its row in the audit, and how many requests have a turn.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::http::{Ask, Client};
-use crate::cli::banner::reachable;
+use crate::cli::http::{Ask, Client};
 use crate::config::{AuditMode, Config};
 use crate::store::Store;
 use crate::store::audit::AuditRow;
@@ -51,12 +49,6 @@ pub(super) fn look(config: &Config, patience: Duration, wanted: impl Fn(&AuditRo
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// The operators' listener, where there is one whose port is known.
-pub(super) fn operators(config: &Config, until: Instant) -> Option<Client> {
-    let address: SocketAddr = config.ops.address.filter(|address| address.port() != 0)?;
-    Some(Client::new(&format!("http://{}", reachable(address)), None, true, until))
 }
 
 /// Requests that have a turn at the model server.

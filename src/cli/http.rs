@@ -10,6 +10,9 @@ use tokio::time::Instant;
 use ureq::Body;
 use ureq::tls::{RootCerts, TlsConfig};
 
+use super::banner::reachable;
+use crate::config::Config;
+
 /// One question.
 const ONE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are looked at.
@@ -142,12 +145,18 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .user_agent(concat!("portcullis-doctor/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(Duration::from_secs(5)))
             .timeout_connect(Some(Duration::from_secs(5)))
             .build()
             .new_agent();
         Self { agent, base: base.to_owned(), key: None, until }
+    }
+
+    /// Asks the operators' listener, where there is one whose port is known.
+    pub(super) fn operators(config: &Config, until: Instant) -> Option<Self> {
+        let address: SocketAddr = config.ops.address.filter(|address| address.port() != 0)?;
+        Some(Self::new(&format!("http://{}", reachable(address)), None, true, until))
     }
 
     pub(super) fn with_key(mut self, key: Option<Secret>) -> Self {
