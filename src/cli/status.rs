@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::http::{Answer, Ask, Client};
 use super::{FAILED, Flags, say, wrong};
-use crate::config::Config;
 use crate::config::env::Env;
+use crate::config::{Config, Keys};
 use crate::record::stamp;
 use crate::store::{Store, StoreError, wall};
 
@@ -181,10 +181,9 @@ fn tell(config: &Config, gateway: &Gateway, kept: &Result<Option<Kept>, StoreErr
         Ok(None) => line("store", &format!("nothing is recorded yet in {}", config.data_dir.display())),
         Ok(Some(kept)) => {
             line("store", &config.data_dir.display().to_string());
-            line(
-                "keys",
-                &format!("{} active, {} ended, and those of the configuration", kept.active, kept.ended),
-            );
+            let given =
+                if matches!(config.keys, Keys::Given(_)) { ", and those of the configuration" } else { "" };
+            line("keys", &format!("{} active, {} ended{given}", kept.active, kept.ended));
             line(
                 "today",
                 &format!(

@@ -73,6 +73,7 @@ struct Issuer {
     url: String,
     said: Arc<Mutex<Vec<u8>>>,
     asked: Arc<AtomicUsize>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 impl Issuer {
@@ -80,9 +81,8 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (said, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let issuer = Self { url, said: Arc::clone(&said), asked: Arc::clone(&asked) };
-        issuer.publish(keys);
-        tokio::spawn(async move {
+        let (answer, count) = (Arc::clone(&said), Arc::clone(&asked));
+        let serving = tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut head = Vec::new();
@@ -91,12 +91,20 @@ impl Issuer {
                         break;
                     }
                 }
-                asked.fetch_add(1, Ordering::Relaxed);
-                let answer = said.lock().unwrap().clone();
+                count.fetch_add(1, Ordering::Relaxed);
+                let answer = answer.lock().unwrap().clone();
                 stream.write_all(&answer).await.ok();
             }
         });
+        let issuer = Self { url, said, asked, serving };
+        issuer.publish(keys);
         issuer
+    }
+
+    /// From now on nobody listens there.
+    async fn die(&mut self) {
+        self.serving.abort();
+        assert!((&mut self.serving).await.unwrap_err().is_cancelled());
     }
 
     fn publish(&self, keys: &[&Signer]) {
@@ -332,7 +340,7 @@ async fn an_identity_has_limits_of_its_own() {
 #[tokio::test]
 async fn keys_rotate_and_an_issuer_lies_and_dies() {
     let (one, two, three) = (Signer::new("one"), Signer::new("two"), Signer::new("three"));
-    let issuer = Issuer::publishing(&[&one]).await;
+    let mut issuer = Issuer::publishing(&[&one]).await;
     let gate = behind_access(&issuer, "identity").await;
     let status = async |signer: &Signer| {
         let token = signer.token(&issuer.claims());
@@ -348,6 +356,15 @@ async fn keys_rotate_and_an_issuer_lies_and_dies() {
     for (what, body) in [("200 OK", "<html>sorry</html>"), ("302 Found", ""), ("500 Internal", "")] {
         issuer.say(what, body);
         assert_eq!((status(&one).await, status(&two).await), (200, 200));
+    }
+    let tokens = [one, two].map(|signer| signer.token(&issuer.claims()));
+    issuer.die().await;
+    for token in tokens {
+        assert_eq!(
+            ask(&gate, &[(ASSERTION, &token)]).await.status,
+            200,
+            "what was known outlives its issuer"
+        );
     }
 }
 

@@ -193,13 +193,9 @@ fn outside(
             report.add(stream::check(&case, &model));
             report.add(abort::check(&case, &model));
         }
-        Err(why) => report.add_all(["streaming", "abort"].map(|check| {
-            Finding::not_run(
-                check,
-                why.clone(),
-                "name a key with the scopes inference and read: --key-file FILE",
-            )
-        })),
+        Err((why, fix)) => {
+            report.add_all(["streaming", "abort"].map(|check| Finding::not_run(check, why.clone(), fix)));
+        }
     }
     Some(health)
 }
@@ -218,12 +214,15 @@ fn may_go_there(target: &Target, health: Result<&Answer, &NoAnswer>) -> Result<(
     Err(why.into())
 }
 
-/// A model that can be asked something: the default one, else one that is loaded, else any.
-fn model(case: &Case<'_>) -> Result<String, String> {
-    case.key.clone()?;
-    let answer = case.client.ask(Ask::get("/models").with_key(true)).map_err(|why| why.to_string())?;
+/// A model that can be asked something: the default one, else one that is loaded, else any. The error: why there is none, and what to do.
+fn model(case: &Case<'_>) -> Result<String, (String, &'static str)> {
+    const KEY: &str = "name a key with the scopes inference and read: --key-file FILE";
+    const UP: &str = "start the model server, with a model: portcullis status";
+    case.key.clone().map_err(|why| (why, KEY))?;
+    let answer = case.client.ask(Ask::get("/models").with_key(true)).map_err(|why| (why.to_string(), UP))?;
     if answer.status != 200 {
-        return Err(format!("the list of models answers {}", answer.status));
+        let fix = if answer.status >= 500 { UP } else { KEY };
+        return Err((format!("the list of models answers {}", answer.status), fix));
     }
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let list = value.get("models").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -235,7 +234,7 @@ fn model(case: &Case<'_>) -> Result<String, String> {
         .find(|name| *name == wanted)
         .or_else(|| list.iter().find(is_loaded).and_then(name))
         .or_else(|| list.iter().find_map(name))
-        .ok_or_else(|| "the list of models is empty".to_owned())
+        .ok_or_else(|| ("the list of models is empty".to_owned(), UP))
 }
 
 /// A key to ask with: the one that was named, the configured one, the generated one. `None`: none is asked. The outer error: the named
