@@ -18,7 +18,7 @@ use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
-use crate::store::{self, Store, StoreError, wall};
+use crate::store::{self, InUse, Store, StoreError, wall};
 use crate::types::ModelName;
 
 pub use live::{Live, RenewError, Renewed};
@@ -85,6 +85,7 @@ pub struct App {
     settings: Settings,
     live: Arc<Live>,
     writer: Writer,
+    in_use: InUse,
     ops: Option<(TcpListener, Ops)>,
     bell: Bell,
     /// The key to show, where one is generated.
@@ -101,6 +102,7 @@ impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
+        let in_use = InUse::shared(&config.data_dir)?;
         let mut store = open_store(config)?;
         let generated = match config.keys {
             Keys::Generated => {
@@ -112,8 +114,8 @@ impl App {
         let bell = Bell::default();
         let ring = match &config.keys {
             Keys::Public => None,
-            Keys::Given(keys) => Some(Ring::open(keys, store, bell.clone())?),
-            Keys::Generated => Some(Ring::open(&[], store, bell.clone())?),
+            Keys::Given(keys) => Some(Ring::open(Some(keys), store, bell.clone())?),
+            Keys::Generated => Some(Ring::open(None, store, bell.clone())?),
         };
         let (doors, address) = open_doors(&config.listen)?;
         let settings = Settings {
@@ -135,14 +137,26 @@ impl App {
             ring: ring.clone(),
             tls: doors.tls.clone(),
             log,
-            written: Mutex::new(config.written.clone()),
+            holding: Mutex::new(config.written.clone()),
         });
         let on_loopback = config.ops.address.is_none_or(|address| address.ip().is_loopback());
         let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
         let ops = ops.map(|listener| {
             (listener, Ops::new(Arc::clone(&live.front), ring, config.data_dir.clone(), on_loopback))
         });
-        Ok(Self { doors, settings, live, writer, ops, bell, generated, address, ops_address, default_model })
+        Ok(Self {
+            doors,
+            settings,
+            live,
+            writer,
+            in_use,
+            ops,
+            bell,
+            generated,
+            address,
+            ops_address,
+            default_model,
+        })
     }
 
     /// What of it can change while it runs.
@@ -188,6 +202,7 @@ impl App {
         let _ended = end(rows).await;
         log.stop();
         let _ended = end(lines).await;
+        drop(self.in_use);
     }
 }
 

@@ -9,10 +9,9 @@ use serde_json::json;
 use super::{Flags, Trouble, ended, say, wrong};
 use crate::config::env::Env;
 use crate::identify::keyfile;
-use crate::record;
 use crate::store::audit::{Anchor, ChainKey};
 use crate::store::backup::{self, Copied};
-use crate::store::wall;
+use crate::store::{InUse, wall};
 
 /// What lies beside the store.
 const BESIDE: &[&str] = &[ChainKey::FILE, Anchor::FILE, keyfile::FILE];
@@ -53,10 +52,8 @@ pub(super) fn restore(flags: &Flags, args: &RestoreArgs, env: &Env) -> ExitCode 
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
-    let work = || {
-        if record::is_in_use(&config.data_dir).map_err(|error| Trouble::Failed(error.to_string()))? {
-            return Err(Trouble::Failed("a gateway uses the data folder; stop it first".into()));
-        }
+    let work = || -> Result<(), Trouble> {
+        let _alone = InUse::alone(&config.data_dir)?;
         let copied = backup::restore(&args.file, &config.data_dir, BESIDE, args.replace.then(wall))?;
         tell(copied, &config.data_dir, "restored into", args.json);
         Ok(())

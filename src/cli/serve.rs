@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::reload::Load;
 use super::{FAILED, Flags, banner, complain, reload, service, wrong};
 use crate::app::{App, BuildError};
+use crate::config::Config;
 use crate::config::env::Env;
-use crate::config::{Config, Faults};
 use crate::record::{AccessLog, trace};
 
 pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
@@ -19,7 +20,10 @@ pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
         Err(faults) => return wrong(&faults),
     };
     match runtime() {
-        Ok(runtime) => runtime.block_on(serve(&config, || flags.again(&config).load(env, |_| {}))),
+        Ok(runtime) => {
+            let again = flags.again(&config);
+            runtime.block_on(serve(&config, env, Arc::new(move |env| again.load(env, |_| {}))))
+        }
         Err(code) => code,
     }
 }
@@ -32,7 +36,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
     })
 }
 
-async fn serve(config: &Config, load: impl Fn() -> Result<Config, Faults>) -> ExitCode {
+async fn serve(config: &Config, env: &Env, load: Load) -> ExitCode {
     let (app, mut signals) = match (start(config), Signals::new()) {
         (Ok(app), Ok(signals)) => (app, signals),
         (Err(code), _) => return code,
@@ -44,7 +48,7 @@ async fn serve(config: &Config, load: impl Fn() -> Result<Config, Faults>) -> Ex
     banner::print(&app, config);
     tell_default_model(&app).await;
     let (stop, hurry, hangup) = signals.split();
-    let watching = reload::watch(app.live(), config, hangup, load);
+    let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
     tokio::select! {
         () = service::told(app.run(service::stopping(stop), hurry)) => {}
         () = watching => {}
@@ -131,6 +135,13 @@ pub(super) struct Hangup<'s> {
 }
 
 impl Hangup<'_> {
+    /// Listens only for the end of the terminal: nothing can be read again yet.
+    pub(super) async fn only_gone(&mut self) {
+        loop {
+            self.reload().await;
+        }
+    }
+
     /// Waits until the configuration shall be read again.
     pub(super) async fn reload(&mut self) {
         loop {

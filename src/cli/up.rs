@@ -5,17 +5,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
+use super::reload::Load;
 use super::serve::{self, Signals};
 use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, reload, say, service, wrong};
 use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
-use crate::config::{Config, Faults, Origin, UpstreamUrl};
+use crate::config::{Config, Origin, Raw, UpstreamUrl};
 use crate::listen::clock::Sweeper;
 use crate::route::Pool;
+use crate::types::ModelName;
 
 /// An upstream that does not answer for so long after its start is broken: the engine may fetch its model first.
 const READY: Duration = Duration::from_mins(15);
@@ -25,7 +28,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_mins(1);
 
 pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
-    let mut config = match load(flags, env) {
+    let mut config = match flags.load(env, |raw| one_slot(raw, env)) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
@@ -44,32 +47,33 @@ pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
     match serve::runtime() {
         Ok(runtime) => {
             let again = flags.again(&config);
-            runtime.block_on(up(&mut config, kind, args, || load(&again, env)))
+            runtime.block_on(up(&mut config, kind, args, (env, again)))
         }
         Err(code) => code,
     }
 }
 
-fn load(flags: &Flags, env: &Env) -> Result<Config, Faults> {
-    flags.load(env, |raw| {
-        // One slot is Ollama's own default, and the engine's; a queue with fair turns beats a hidden one behind it.
-        if raw.get("upstream.slots").is_none() && env.get(OLLAMA_NUM_PARALLEL).is_none() {
-            raw.set("upstream.slots", "1", Origin::Default);
-        }
-    })
+/// One slot is Ollama's own default, and the engine's; a queue with fair turns beats a hidden one behind it.
+fn one_slot(raw: &mut Raw, env: &Env) {
+    if raw.get("upstream.slots").is_none() && env.get(OLLAMA_NUM_PARALLEL).is_none() {
+        raw.set("upstream.slots", "1", Origin::Default);
+    }
 }
 
-async fn up(
-    config: &mut Config,
-    kind: Kind,
-    args: &UpArgs,
-    load: impl Fn() -> Result<Config, Faults>,
-) -> ExitCode {
+/// Whatever is written, the upstream is the one that was started; where no model was named, it is the one that was chosen.
+fn as_started(raw: &mut Raw, url: &UpstreamUrl, chosen: Option<&ModelName>) {
+    raw.set("upstream.url", format!("http://{}", url.authority()), Origin::Default);
+    if let Some(chosen) = chosen.filter(|_| raw.get("models.default").is_none()) {
+        raw.set("models.default", chosen.to_string(), Origin::Default);
+    }
+}
+
+async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, again): (&Env, Flags)) -> ExitCode {
     let Ok(mut signals) = Signals::new() else { return ExitCode::from(FAILED) };
     let port = free_port(config.upstream.url.port);
     config.upstream.url = UpstreamUrl { host: "127.0.0.1".into(), port, prefix: String::new() };
     let upstream = Upstream { kind, models: args.models.clone(), port };
-    let (stop, hurry, hangup) = signals.split();
+    let (stop, hurry, mut hangup) = signals.split();
     let mut stop = std::pin::pin!(stop);
 
     let mut child = match upstream.spawn() {
@@ -80,27 +84,25 @@ async fn up(
         }
     };
     say(format_args!("starting {}; waiting until it is ready", upstream.kind.name()));
-    let pool = Pool::new(&config.upstream, false);
-    let ready = tokio::select! {
-        ready = wait_ready(&pool, &mut child) => ready,
-        () = &mut stop => Err("stopped before the upstream was ready".to_owned()),
+    let made_ready = tokio::select! {
+        ready = make_ready(config, &upstream, &mut child) => ready,
+        () = &mut stop => Err("stopped before the upstream and its model were there".to_owned()),
+        () = hangup.only_gone() => Err("the terminal is gone".to_owned()),
     };
-    if let Err(why) = ready {
+    if let Err(why) = made_ready {
         complain(format_args!("portcullis: {why}"));
         end(&mut child).await;
         return ExitCode::from(FAILED);
     }
-    complain(format_args!("upstream: {} on http://127.0.0.1:{port}", upstream.kind.name()));
-    let chosen = tokio::select! {
-        () = choose_model(config, &pool, &upstream.kind) => true,
-        () = &mut stop => false,
-        _ = child.wait() => false,
-    };
-    if !chosen {
-        complain("portcullis: stopped before the model was there");
-        end(&mut child).await;
-        return ExitCode::from(FAILED);
-    }
+    let (url, chosen) =
+        (config.upstream.url.clone(), (!config.default_model_set).then(|| config.default_model.clone()));
+    as_started(&mut config.written, &url, chosen.as_ref());
+    let load: Load = Arc::new(move |env| {
+        again.load(env, |raw| {
+            one_slot(raw, env);
+            as_started(raw, &url, chosen.as_ref());
+        })
+    });
     let app = match serve::start(config) {
         Ok(app) => app,
         Err(code) => {
@@ -110,8 +112,7 @@ async fn up(
     };
     banner::print(&app, config);
     serve::tell_default_model(&app).await;
-    let load = || load().map(|next| as_started(config, next));
-    let watching = reload::watch(app.live(), config, hangup, load);
+    let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
     let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {
         () = running => {}
@@ -122,14 +123,15 @@ async fn up(
     ExitCode::SUCCESS
 }
 
-/// Whatever is written now, the upstream is the one that was started, and so is its model.
-fn as_started(started: &Config, next: Config) -> Config {
-    let mut next = next;
-    next.upstream.url = started.upstream.url.clone();
-    if !next.default_model_set {
-        next.default_model = started.default_model.clone();
+/// Waits for the upstream, and brings a model where there is none.
+async fn make_ready(config: &mut Config, upstream: &Upstream, child: &mut Child) -> Result<(), String> {
+    let pool = Pool::new(&config.upstream, false);
+    wait_ready(&pool, child).await?;
+    complain(format_args!("upstream: {} on http://127.0.0.1:{}", upstream.kind.name(), upstream.port));
+    tokio::select! {
+        () = choose_model(config, &pool, &upstream.kind) => Ok(()),
+        _ = child.wait() => Err("the upstream ended before its model was there".to_owned()),
     }
-    next
 }
 
 /// The engine's own model where none was asked for; a pull where the upstream is Ollama and lacks the default.

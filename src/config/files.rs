@@ -20,6 +20,11 @@ impl Files {
         Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
     }
 
+    /// These as well.
+    pub(super) fn add(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// The same files as they look now.
     #[must_use]
     pub fn again(&self) -> Self {

@@ -25,7 +25,7 @@ impl Reader<'_> {
     fn socket(&mut self) -> Option<Socket> {
         let name = "listen.socket";
         let path = PathBuf::from(self.raw.get(name).map(|(text, _)| text).filter(|text| !text.is_empty())?);
-        // The kernel's bound is 108 with the final zero; the name that it is bound under is a little longer.
+        // The kernel's bound is 108 with the final zero; the name that it is bound under is longer by ten bytes.
         if path.as_os_str().len() > 96 {
             self.bad(name, "a path of at most 96 bytes, the most that a socket's name can be");
         }

@@ -19,6 +19,6 @@ mod value;
 pub use fault::{Fault, Faults};
 pub use files::Files;
 pub use parse::duration;
-pub use raw::{Origin, Raw};
+pub use raw::{Changes, Origin, Raw};
 pub use resolved::*;
 pub use upstream_url::UpstreamUrl;

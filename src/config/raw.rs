@@ -30,6 +30,15 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What another reading changes, by key.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// These hold now.
+    pub now: Vec<&'static str>,
+    /// These hold after a restart.
+    pub at_restart: Vec<&'static str>,
+}
+
 /// Text by key. Lists are joined with commas. Prints its keys alone: some values are secrets.
 #[derive(Default, Clone)]
 pub struct Raw {
@@ -55,8 +64,33 @@ impl Raw {
         self.values.get(name).map(|(value, origin)| (value.as_str(), origin))
     }
 
+    /// What can hold at once of another reading, and which keys change now and after a restart.
+    pub fn renewed(&self, next: &Self) -> (Self, Changes) {
+        let mut merged = self.clone();
+        let (now, at_restart): (Vec<&'static keys::Key>, Vec<_>) =
+            self.changed(next).into_iter().partition(|key| key.live && self.may_change(key.name, next));
+        for key in &now {
+            match next.values.get(key.name) {
+                Some(value) => merged.values.insert(key.name, value.clone()),
+                None => merged.values.remove(key.name),
+            };
+        }
+        let names = |keys: Vec<&'static keys::Key>| keys.into_iter().map(|key| key.name).collect();
+        (merged, Changes { now: names(now), at_restart: names(at_restart) })
+    }
+
+    /// Whether keys of the operator's own are asked for, and whether the port speaks TLS, is settled when the gate is built.
+    fn may_change(&self, name: &str, next: &Self) -> bool {
+        let has = |raw: &Self| raw.get(name).is_some_and(|(text, _)| !text.is_empty());
+        match name {
+            "keys.api_key" => has(self) && has(next),
+            "listen.tls_certificate" | "listen.tls_key" => has(self) == has(next),
+            _ => true,
+        }
+    }
+
     /// The keys whose values differ, wherever they were written.
-    pub fn changed(&self, other: &Self) -> Vec<&'static keys::Key> {
+    fn changed(&self, other: &Self) -> Vec<&'static keys::Key> {
         let value =
             |raw: &Self, key: &keys::Key| raw.get(key.name).map_or(key.default, |(text, _)| text).to_owned();
         // Empty and absent are two things for this one: public mode, and a key that is generated.
@@ -67,14 +101,6 @@ impl Raw {
             _ => value(self, key) != value(other, key),
         };
         keys::KEYS.iter().filter(differs).collect()
-    }
-
-    /// Takes the value of one key over from another reading.
-    pub fn take_over(&mut self, key: &'static keys::Key, other: &Self) {
-        match other.values.get(key.name) {
-            Some(value) => self.values.insert(key.name, value.clone()),
-            None => self.values.remove(key.name),
-        };
     }
 
     /// Reads a TOML file's text. A name that is none of ours is a fault, with its line.

@@ -8,9 +8,10 @@ use super::fault::Faults;
 use super::files::Files;
 use super::keys;
 use super::listener::is_origin;
-use super::raw::Raw;
+use super::raw::{Changes, Raw};
 use super::resolved::{
-    Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Queue, Routes, TrustedProxy, Upstream,
+    Access, Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Queue, Routes, TrustedProxy,
+    Upstream,
 };
 use super::upstream_url::UpstreamUrl;
 use super::value::Reader;
@@ -25,7 +26,10 @@ impl Config {
     ) -> Result<Self, Faults> {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
         let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
-        let file = named.or_else(|| find_file(env));
+        let file = named.or_else(|| places(env).into_iter().find(|path| path.is_file()));
+        // Looked at before they are read: what changes in between is read again.
+        let mut files = Files::look(file.clone().map_or_else(|| places(env), |file| vec![file]));
+        files.add(Files::look(env.secret_files()));
         if let Some(path) = &file {
             match std::fs::read_to_string(path) {
                 Ok(text) => raw.read_toml(&text, path, &mut faults),
@@ -36,35 +40,50 @@ impl Config {
         }
         env.read_into(&mut raw, &mut faults);
         flags(&mut raw, &mut faults);
-        let config = Reader { raw: &raw, env, faults: &mut faults }.config();
-        if !faults.0.is_empty() {
-            return Err(faults);
+        let config = Self::judge(raw, env, faults)?;
+        files.add(Files::look(
+            config.listen.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]),
+        ));
+        Ok(Self { file, files, ..config })
+    }
+
+    /// Judges what was written; `faults` were found in reading it.
+    fn judge(written: Raw, env: &Env, mut faults: Faults) -> Result<Self, Faults> {
+        let config = Reader { raw: &written, env, faults: &mut faults }.config();
+        if faults.0.is_empty() { Ok(Self { written, ..config }) } else { Err(faults) }
+    }
+
+    /// What holds when this is taken over by a gate that runs with `holding`: without what needs a restart. That is judged as a whole,
+    /// since what is safe together with a setting that waits may not be safe without it.
+    pub fn beside(self, holding: &Raw, env: &Env) -> Result<(Self, Changes), Faults> {
+        let (merged, changes) = holding.renewed(&self.written);
+        if changes.at_restart.is_empty() {
+            return Ok((self, changes));
         }
-        let mut files = env.secret_files();
-        files.extend(file.clone());
-        files.extend(config.listen.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
-        Ok(Self { file, files: Files::look(files), written: raw, ..config })
+        let held = Self::judge(merged, env, Faults::default())?;
+        Ok((Self { file: self.file, files: self.files, quarantine: self.quarantine, ..held }, changes))
     }
 }
 
-fn find_file(env: &Env) -> Option<PathBuf> {
-    let here = PathBuf::from("portcullis.toml");
+/// Where a file that nobody named is looked for, in order.
+fn places(env: &Env) -> Vec<PathBuf> {
     let user =
         env.user_folder("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("portcullis/portcullis.toml"));
-    [Some(here), user].into_iter().flatten().find(|path| path.is_file())
+    std::iter::once(PathBuf::from("portcullis.toml")).chain(user).collect()
 }
 
 impl Reader<'_> {
     fn config(mut self) -> Config {
         let mut warnings = Vec::new();
-        let keys = self.keys();
+        let (access, oidc) = (self.access(), self.oidc());
+        let keys = self.keys(access.as_ref(), oidc.is_some());
         let listen = self.listen();
         let url = self.upstream_url(&listen, &mut warnings);
         let config = Config {
             default_model: self.default_model(),
             default_model_set: self.raw.get("models.default").is_some(),
-            access: self.access(),
-            oidc: self.oidc(),
+            access,
+            oidc,
             frame_ancestors: self.frame_ancestors(),
             upstream: self.upstream(url),
             queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
@@ -97,6 +116,19 @@ impl Reader<'_> {
         Config { warnings, ..config }
     }
 
+    /// Empty: public mode, unless somebody signs for callers. Then there is no key of the operator's own, and one is asked all the same.
+    fn no_key(&mut self, access: Option<&Access>, oidc: bool) -> Keys {
+        match access {
+            Some(access) if !access.is_identity && !oidc => {
+                let message = "is empty, and access.mode is add: an assertion is asked for beside a key. Set one, or access.mode = \"identity\"";
+                self.faults.add("keys.api_key", self.origin("keys.api_key"), message);
+                Keys::Given(Vec::new())
+            }
+            None if !oidc => Keys::Public,
+            _ => Keys::Given(Vec::new()),
+        }
+    }
+
     /// Keys that this version accepts and does not use: said, never silent.
     fn rest(&mut self, warnings: &mut Vec<String>) {
         for (key, what) in [
@@ -115,7 +147,7 @@ impl Reader<'_> {
 
     fn public_mode(&mut self, config: &Config) {
         let listen = &config.listen;
-        if config.keys != Keys::Public || listen.public || config.access.is_some() {
+        if config.keys != Keys::Public || listen.public {
             return;
         }
         let behind = listen.trusted_proxy != TrustedProxy::None;
@@ -136,10 +168,10 @@ impl Reader<'_> {
         }
     }
 
-    fn keys(&mut self) -> Keys {
+    fn keys(&mut self, access: Option<&Access>, oidc: bool) -> Keys {
         let Some((text, origin)) = self.raw.get("keys.api_key") else { return Keys::Generated };
         if text.is_empty() {
-            return Keys::Public;
+            return self.no_key(access, oidc);
         }
         let keys: Vec<String> =
             text.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();

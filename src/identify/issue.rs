@@ -4,12 +4,12 @@
 
 use super::key::{ApiKey, KeyError};
 use super::keyring::digest;
-use crate::store::keys::KeyRow;
+use crate::store::keys::{KeyRow, is_identity};
 use crate::store::{Store, StoreError, wall};
 use crate::types::{KeyLimits, ModelGlob, Scopes};
 
-/// Characters of a key's name.
-const MAX_NAME: usize = 64;
+/// Characters of a key's name; an identity's may be an address.
+const MAX_NAME: usize = 128;
 /// Characters of a note.
 const MAX_NOTE: usize = 500;
 /// Patterns of models.
@@ -71,6 +71,14 @@ pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueE
     let name = line("name", &wish.name, MAX_NAME)?;
     if name.is_empty() {
         return Err(refuse("name", "is required"));
+    }
+    // Cloudflare Access names people by address and service tokens by hexadecimal digits; elsewhere case may tell people apart.
+    let name = if name.starts_with("access:") { name.to_ascii_lowercase() } else { name };
+    if is_identity(&name) && store.keys()?.iter().any(|row| row.name == name && row.revoked_at.is_none()) {
+        return Err(refuse(
+            "name",
+            "has a key already, and one identity has one set of limits; revoke that one first",
+        ));
     }
     let names = wish.scopes.iter().flat_map(|list| list.split(',')).filter(|name| !name.trim().is_empty());
     let scopes = match names.clone().next() {

@@ -3,7 +3,7 @@
 //! A [`Keyring`] is replaced whole when the store changes. A key that did not change stays the same object, so that whoever holds it
 //! learns when it ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,6 +44,10 @@ impl Key {
         self.ended.load(Ordering::Relaxed)
     }
 
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
     /// When it expires, in seconds since 1970.
     pub const fn expires_at(&self) -> Option<i64> {
         self.expires_at
@@ -51,13 +55,17 @@ impl Key {
 
     /// For somebody whose issuer vouches for them, and who has no limits of their own here.
     pub(super) fn of_identity(id: KeyId) -> Self {
+        Self::of_operator(id, true)
+    }
+
+    fn of_operator(id: KeyId, strong: bool) -> Self {
         Self {
             id,
             name: None,
             scopes: Scopes::USE,
             models: Vec::new(),
             limits: KeyLimits::default(),
-            strong: true,
+            strong,
             expires_at: None,
             ended: AtomicBool::new(false),
         }
@@ -114,53 +122,35 @@ pub struct Keyring {
     named: HashMap<String, Option<Arc<Key>>>,
 }
 
-/// How such names begin.
-const IDENTITIES: [&str; 2] = ["access:", "oidc:"];
-
 /// An operator's own key shorter than this is tried slowly during a lock-out.
 const STRONG: usize = 20;
 
 impl Keyring {
     /// The operator's keys: named by their place, `env-1` and so on, since they may have any form.
     pub fn given(keys: &[String]) -> Self {
-        let mut ring = Self::default();
-        for (i, text) in keys.iter().enumerate() {
-            let own = ApiKey::parse(text).ok();
-            let id = own.map_or_else(|| format!("env-{}", i + 1), |key| key.id().to_owned());
-            let key = Key {
-                id: KeyId(id.into()),
-                name: None,
-                scopes: Scopes::USE,
-                models: Vec::new(),
-                limits: KeyLimits::default(),
-                strong: text.len() >= STRONG,
-                expires_at: None,
-                ended: AtomicBool::new(false),
-            };
-            ring.add(words(&digest(text)), None, Arc::new(key));
-        }
-        ring
+        Self::given_instead(&Self::default(), keys).0
     }
 
-    /// `before` with other keys of the operator's; how many of the old ones ended with it.
+    /// `before` with other keys of the operator's; how many of the old ones ended with it. One that stays is the same object under the same
+    /// name, whatever its place, and no name is given to another.
     pub fn given_instead(before: &Self, keys: &[String]) -> (Self, usize) {
-        let mut ring = Self { named: before.named.clone(), ..Self::given(keys) };
-        let mut ended = 0;
-        for entry in &before.sorted {
-            match ring.place(&entry.digest) {
-                Err(_) if entry.key.name.is_none() => {
-                    entry.key.ended.store(true, Ordering::Relaxed);
-                    ended += 1;
-                }
-                Err(place) => ring.sorted.insert(place, entry.clone()),
-                // The same key under the same name stays the same object.
-                Ok(place) => {
-                    if let Some(new) = ring.sorted.get_mut(place).filter(|new| new.key.id == entry.key.id) {
-                        new.key = Arc::clone(&entry.key);
-                    }
-                }
-            }
+        let (own, stored): (Vec<&Entry>, Vec<&Entry>) =
+            before.sorted.iter().partition(|entry| entry.key.name.is_none());
+        let mut ring = Self { sorted: stored.into_iter().cloned().collect(), named: before.named.clone() };
+        let mut taken: HashSet<KeyId> = own.iter().map(|entry| entry.key.id.clone()).collect();
+        for (place, text) in (1..).zip(keys) {
+            let digest = words(&digest(text));
+            let same = own.iter().find(|entry| entry.digest == digest).map(|entry| Arc::clone(&entry.key));
+            let key = same.unwrap_or_else(|| {
+                let id =
+                    ApiKey::parse(text).map_or_else(|_| free(place, &taken), |key| KeyId(key.id().into()));
+                Arc::new(Key::of_operator(id, text.len() >= STRONG))
+            });
+            taken.insert(key.id.clone());
+            ring.add(digest, None, key);
         }
+        let gone = own.into_iter().filter(|entry| ring.place(&entry.digest).is_err());
+        let ended = gone.map(|entry| entry.key.end()).count();
         (ring, ended)
     }
 
@@ -173,26 +163,25 @@ impl Keyring {
             known.remove(&*entry.key.id.0);
             ring.add(entry.digest, None, Arc::clone(&entry.key));
         }
-        let mut keys = HashMap::new();
-        let is_identity = |row: &KeyRow| IDENTITIES.iter().any(|prefix| row.name.starts_with(prefix));
-        let revoked = rows.iter().filter(|row| row.revoked_at.is_some() && is_identity(row));
-        ring.named = revoked.map(|row| (row.name.to_ascii_lowercase(), None)).collect();
+        let mut live = HashMap::new();
+        let revoked = rows.iter().filter(|row| row.revoked_at.is_some() && keys::is_identity(&row.name));
+        ring.named = revoked.map(|row| (row.name.clone(), None)).collect();
         for row in rows.into_iter().filter(|row| row.revoked_at.is_none()) {
-            let name = is_identity(&row).then(|| row.name.to_ascii_lowercase());
+            let name = keys::is_identity(&row.name).then(|| row.name.clone());
             let same = known.remove(row.id.as_str()).filter(|key| key.is_like(&row));
             let key = same.cloned().unwrap_or_else(|| Arc::new(Key::stored(row)));
             if let Some(name) = name {
                 ring.named.insert(name, Some(Arc::clone(&key)));
             }
-            keys.insert(key.id.clone(), key);
+            live.insert(key.id.clone(), key);
         }
         for secret in secrets {
-            if let Some(key) = keys.get(&KeyId(secret.key_id.as_str().into())) {
+            if let Some(key) = live.get(&KeyId(secret.key_id.as_str().into())) {
                 ring.add(words(&secret.digest), secret.ends_at, Arc::clone(key));
             }
         }
         for gone in known.values() {
-            gone.ended.store(true, Ordering::Relaxed);
+            gone.end();
         }
         let ended = known.len();
         (ring, ended)
@@ -239,6 +228,12 @@ impl Keyring {
     }
 }
 
+/// `env-3`, or the next number that nothing has.
+fn free(place: usize, taken: &HashSet<KeyId>) -> KeyId {
+    let names = (place..=place + taken.len()).map(|n| KeyId(format!("env-{n}").into()));
+    names.into_iter().find(|id| !taken.contains(id)).unwrap_or_else(|| KeyId(format!("env-{place}").into()))
+}
+
 /// SHA-256 of a whole key, as the store keeps it.
 pub(super) fn digest(text: &str) -> keys::Digest {
     Sha256::digest(text.as_bytes()).into()
@@ -268,6 +263,20 @@ mod tests {
             assert!(ring.find(wrong).is_none(), "{wrong:?}");
         }
         assert_eq!(ring.weak(), 2);
+    }
+
+    #[test]
+    fn keys_that_stay_keep_their_names_and_the_others_get_new_ones() {
+        let list = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let ring = Keyring::given(&list(&["first", "second", "third"]));
+        let second = Arc::clone(ring.find("second").unwrap());
+        let (ring, ended) = Keyring::given_instead(&ring, &list(&["second", "third", "fourth"]));
+        assert_eq!(ended, 1);
+        assert!(Arc::ptr_eq(&second, ring.find("second").unwrap()) && !second.has_ended());
+        let fourth = &ring.find("fourth").unwrap().id;
+        assert!(!["env-1", "env-2", "env-3"].contains(&&*fourth.0), "{fourth:?} was another key's");
+        let (ring, ended) = Keyring::given_instead(&ring, &[]);
+        assert!(ended == 3 && second.has_ended() && ring.find("third").is_none());
     }
 
     fn row(id: &str, expires_at: Option<i64>, revoked_at: Option<i64>) -> KeyRow {

@@ -26,7 +26,6 @@ use crate::types::{KeyId, ModelName, Scope, Scopes};
 use credential::assertion;
 pub use credential::{Credential, credential};
 pub use key::{ApiKey, KeyError};
-use keyring::Named;
 pub use keyring::{Key, Keyring};
 use lockout::{Lockout, Verdict};
 pub use peer::{PeerError, Peers};
@@ -233,11 +232,10 @@ impl Identify {
         let Some(access) = &self.access else { return self.by_key(address, headers, scope, now) };
         let token = assertion(headers).map_err(IdentifyError::Credential)?;
         let token = token.ok_or(TokenError::Invalid("no assertion of Cloudflare Access came"))?;
-        let identity = access.issuer.verify(token, now)?;
+        let key = self.key_of(&access.issuer.verify(token, now)?)?;
         let presented = credential(headers).map_err(IdentifyError::Credential)?;
         if access.is_identity && presented == Credential::None {
-            let key = Some(self.key_of(&identity)?);
-            return within(Caller { address, key, ambient: true }, scope);
+            return within(Caller { address, key: Some(key), ambient: true }, scope);
         }
         self.by_key(address, headers, scope, now)
     }
@@ -294,13 +292,10 @@ impl Identify {
         })
     }
 
-    /// The key that holds an identity's limits: one of its name in the store, else one that holds none of its own.
+    /// The key that holds an identity's limits.
     fn key_of(&self, identity: &Identity) -> Result<Arc<Key>, IdentifyError> {
-        match self.ring.as_ref().map_or(Named::Unknown, |ring| ring.named(&identity.name)) {
-            Named::Key(key) => Ok(key),
-            Named::Ended => Err(IdentifyError::ShutOut),
-            Named::Unknown => Ok(Arc::new(Key::of_identity(identity.id.clone()))),
-        }
+        let ring = self.ring.as_ref().ok_or(IdentifyError::Missing)?;
+        ring.of_identity(&identity.name, &identity.id).ok_or(IdentifyError::ShutOut)
     }
 }
 
@@ -335,7 +330,7 @@ mod tests {
             max_per_address: None,
         };
         let given: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let ring = Ring::open(&given, Store::in_memory(), Bell::default()).unwrap();
+        let ring = Ring::open(Some(&given), Store::in_memory(), Bell::default()).unwrap();
         Identify::plain((!keys.is_empty()).then_some(ring), &listen)
     }
 

@@ -1,7 +1,8 @@
 //! The keyring in use: renewed from the store whenever a key changes there, by whatever process.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,15 +11,21 @@ use arc_swap::ArcSwap;
 use super::keyring::{Key, Keyring, Named};
 use crate::listen::Bell;
 use crate::store::{Store, StoreError};
+use crate::types::KeyId;
 
 /// How often the store is asked whether a key changed: well within the second that is promised.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Beyond so many identities, those for whom nothing runs are forgotten.
+const MANY: usize = 1_000;
 
 /// The keys that open the gate now.
 #[derive(Debug)]
 pub struct Ring {
     keys: ArcSwap<Keyring>,
     with_generated: bool,
+    /// Keys of identities that have none of their own in the store, while something runs under them.
+    issued: Mutex<HashMap<String, Weak<Key>>>,
     store: Mutex<Store>,
     generation: AtomicI64,
     bell: Bell,
@@ -26,12 +33,13 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The operator's keys and those of the store; `bell` wakes what runs when a key ends. The generated key counts only where the
-    /// operator gives none.
-    pub fn open(given: &[String], store: Store, bell: Bell) -> Result<Arc<Self>, StoreError> {
+    /// The operator's keys and those of the store; `bell` wakes what runs when a key ends. The generated key counts only where nothing is
+    /// given.
+    pub fn open(given: Option<&[String]>, store: Store, bell: Bell) -> Result<Arc<Self>, StoreError> {
         let ring = Self {
-            keys: ArcSwap::from_pointee(Keyring::given(given)),
-            with_generated: given.is_empty(),
+            keys: ArcSwap::from_pointee(Keyring::given(given.unwrap_or_default())),
+            with_generated: given.is_none(),
+            issued: Mutex::default(),
             store: Mutex::new(store),
             generation: AtomicI64::new(-1),
             bell,
@@ -46,9 +54,32 @@ impl Ring {
         self.keys.load().find(text).cloned()
     }
 
-    /// The key of an identity's name.
-    pub(super) fn named(&self, name: &str) -> Named {
-        self.keys.load().named(name)
+    /// The key that holds an identity's limits: the one of its name in the store, else one that holds none of its own. `None`: whoever
+    /// has this name is shut out.
+    pub(super) fn of_identity(&self, name: &str, id: &KeyId) -> Option<Arc<Key>> {
+        match self.keys.load().named(name) {
+            Named::Key(key) => Some(key),
+            Named::Ended => None,
+            Named::Unknown => {
+                let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(key) = issued.get(name).and_then(Weak::upgrade) {
+                    return Some(key);
+                }
+                if issued.len() >= MANY {
+                    issued.retain(|_, key| key.strong_count() > 0);
+                }
+                let key = Arc::new(Key::of_identity(id.clone()));
+                issued.insert(name.to_owned(), Arc::downgrade(&key));
+                Some(key)
+            }
+        }
+    }
+
+    /// Ends what runs for those who were shut out; how many.
+    fn end_issued(&self) -> usize {
+        let (keys, issued) = (self.keys.load(), self.issued.lock().unwrap_or_else(PoisonError::into_inner));
+        let shut_out = issued.iter().filter(|(name, _)| matches!(keys.named(name), Named::Ended));
+        shut_out.filter_map(|(_, key)| key.upgrade()).map(|key| key.end()).count()
     }
 
     /// Reads the keys again where one changed.
@@ -64,15 +95,10 @@ impl Ring {
         let (ring, ended) = Keyring::renewed(&self.keys.load(), rows, &secrets);
         self.keys.store(Arc::new(ring));
         self.generation.store(generation, Ordering::Relaxed);
-        if ended > 0 {
+        if ended + self.end_issued() > 0 {
             self.bell.ring();
         }
         Ok(())
-    }
-
-    /// Are there keys of the operator's own, so that none is generated?
-    pub const fn is_given(&self) -> bool {
-        !self.with_generated
     }
 
     /// Other keys of the operator's own, from now on. Those that are gone end, and with them what runs under them.

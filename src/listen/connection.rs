@@ -100,16 +100,23 @@ async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, h
             let _ended = tokio::time::timeout(Duration::from_secs(1), writing).await;
         }
     }
-    if reject.is_some() || guarded.is_inside_request() {
-        linger(&mut guarded.io).await;
-    }
+    let ending = async {
+        if reject.is_some() || guarded.is_inside_request() {
+            linger(&mut guarded.io).await;
+        } else if guarded.io.must_flush() {
+            // Without its last word (close_notify) a caller cannot tell the end from a cut.
+            let _closed = guarded.io.shutdown().await;
+        }
+    };
+    let _ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
 }
 
-/// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away.
+/// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away. Bounded by whoever
+/// calls.
 async fn linger(io: &mut Stream) {
     let _closed = io.shutdown().await;
     let mut left: usize = 1 << 20;
-    let reading = poll_fn(|cx| {
+    poll_fn(|cx| {
         loop {
             let read = scratch::with(|mut buffer| {
                 Pin::new(&mut *io).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
@@ -119,6 +126,6 @@ async fn linger(io: &mut Stream) {
                 _ => return Poll::Ready(()),
             }
         }
-    });
-    let _ended = tokio::time::timeout(Duration::from_secs(1), reading).await;
+    })
+    .await;
 }

@@ -44,22 +44,6 @@ pub(super) fn look(data: &Path, boot: &str) -> io::Result<Dead> {
     }
 }
 
-/// Does any process work on this data folder?
-pub fn any_lives(data: &Path) -> io::Result<bool> {
-    let entries = match fs::read_dir(folder(data)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        entries => entries?,
-    };
-    for entry in entries {
-        if let Some(boot) = entry?.file_name().to_str()
-            && matches!(look(data, boot)?, Dead::No)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Its mark is no longer needed.
 pub(super) fn forget(data: &Path, boot: &str) {
     // One that stays is found unlocked, and means nothing.

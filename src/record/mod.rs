@@ -28,7 +28,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 pub use access::AccessLog;
-pub use boots::any_lives as is_in_use;
 use ledger::Ended;
 pub use ledger::{Ack, Ledger, LedgerError};
 pub use redact::{escape, scrub};

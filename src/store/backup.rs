@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -86,41 +86,79 @@ fn count(db: &Connection, file: &Path) -> Result<Copied, StoreError> {
     Ok(Copied { bytes, keys: rows("keys")?, rows: rows("audit")? })
 }
 
-/// Brings a copy back into a folder in which no gateway runs. What is there is refused or, with `replace`, set aside under another name.
+/// Brings a copy back into a folder that is ours alone ([`super::InUse::alone`]). What is there is refused or, with `replace`, set aside
+/// under another name. Everything is on the disk before anything is moved, and a move that fails is taken back.
 pub fn restore(
     from: &Path,
     folder: &Path,
     beside: &[&str],
     replace: Option<i64>,
 ) -> Result<Copied, StoreError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
-    let there: Vec<_> = parts(beside).filter(|name| folder.join(name).exists()).collect();
+    super::make(folder).map_err(at(folder))?;
+    let is_there = |name: &String| fs::symlink_metadata(folder.join(name)).is_ok();
+    let there: Vec<_> = parts(beside).filter(is_there).collect();
     if replace.is_none() && !there.is_empty() {
-        return Err(StoreError::Conflict(format!(
-            "there is a store in {} already: --replace sets it aside",
-            folder.display()
-        )));
+        let text = format!("there is a store in {} already: --replace sets it aside", folder.display());
+        return Err(StoreError::Conflict(text));
     }
-    let draft = Draft(folder.join(format!("{FILE}.restoring")));
-    let (copied, files) = unpack(from, &draft.0)?;
-    if let Some(now) = replace {
-        for name in there {
-            fs::rename(folder.join(&name), folder.join(format!("{name}.replaced-{now}")))
-                .map_err(at(folder))?;
+    let draft = |name: &str| Draft(folder.join(format!("{name}.restoring")));
+    let mut drafts = vec![(FILE.to_owned(), draft(FILE))];
+    let (copied, files) = unpack(from, &folder.join(format!("{FILE}.restoring")))?;
+    for (name, content) in files.into_iter().filter(|(name, _)| beside.contains(&name.as_str())) {
+        let file = draft(&name);
+        write(&file.0, &content).map_err(at(folder))?;
+        drafts.push((name, file));
+    }
+    let mut moves = Moves::default();
+    for name in there {
+        let aside = aside(folder, &name, replace.unwrap_or_default());
+        moves.add(&folder.join(&name), &aside).map_err(at(folder))?;
+    }
+    for (name, draft) in &drafts {
+        moves.add(&draft.0, &folder.join(name)).map_err(at(folder))?;
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+    moves.keep();
+    Ok(copied)
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// A name that nothing has.
+fn aside(folder: &Path, name: &str, now: i64) -> PathBuf {
+    let first = folder.join(format!("{name}.replaced-{now}"));
+    let others = (1..).map(|n: u32| folder.join(format!("{name}.replaced-{now}-{n}")));
+    let free = std::iter::once(first.clone()).chain(others).find(|path| fs::symlink_metadata(path).is_err());
+    free.unwrap_or(first)
+}
+
+/// Files that were moved; taken back, the last first, unless they are kept.
+#[derive(Default)]
+struct Moves(Vec<(PathBuf, PathBuf)>);
+
+impl Moves {
+    fn add(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        self.0.push((from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        for (from, to) in self.0.drain(..).rev() {
+            // What cannot be moved back stays under its other name, and is not lost.
+            let _stays = fs::rename(to, from);
         }
     }
-    for (name, content) in files.into_iter().filter(|(name, _)| beside.contains(&name.as_str())) {
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(&name))?;
-            file.write_all(&content)?;
-            file.sync_all()
-        };
-        write().map_err(at(folder))?;
-    }
-    fs::rename(&draft.0, folder.join(FILE)).map_err(at(folder))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
-    Ok(copied)
 }
 
 /// Every file that a restored folder brings along.
@@ -189,10 +227,35 @@ mod tests {
         restore(&copy, &new, BESIDE, None).unwrap();
         Store::open(&new).unwrap().check(true).unwrap();
         assert_eq!(fs::read_to_string(new.join("audit.key")).unwrap(), "k");
-        restore(&copy, &new, BESIDE, Some(7)).unwrap();
-        assert!(new.join("portcullis.db.replaced-7").exists() && new.join("audit.key.replaced-7").exists());
+        for _ in 0..2 {
+            restore(&copy, &new, BESIDE, Some(7)).unwrap();
+        }
+        for name in ["portcullis.db.replaced-7", "portcullis.db.replaced-7-1", "audit.key.replaced-7-1"] {
+            assert!(new.join(name).exists(), "{name}");
+        }
         let left: Vec<_> = fs::read_dir(&away.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn a_restore_that_fails_leaves_what_was_there() {
+        let (folder, away) = (Folder::new(), Folder::new());
+        fs::create_dir_all(&away.0).unwrap();
+        drop(Store::open(&folder.0).unwrap());
+        let (key, copy) = (folder.0.join("audit.key"), away.0.join("copy"));
+        fs::write(&key, "k").unwrap();
+        back_up(&folder.0, BESIDE, &copy).unwrap();
+        fs::write(&key, "mine").unwrap();
+        let mut moves = Moves::default();
+        moves.add(&key, &folder.0.join("audit.key.replaced-1")).unwrap();
+        assert!(moves.add(&folder.0.join("nowhere"), &key).is_err());
+        drop(moves);
+        assert_eq!(fs::read_to_string(&key).unwrap(), "mine");
+        // A link that leads nowhere is set aside as a file is.
+        fs::remove_file(&key).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", &key).unwrap();
+        restore(&copy, &folder.0, BESIDE, Some(1)).unwrap();
+        assert_eq!(fs::read_to_string(&key).unwrap(), "k");
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl KeyRow {
     }
 }
 
+/// Is this the name of an identity that somebody signs for, so that the key holds that person's limits?
+pub fn is_identity(name: &str) -> bool {
+    ["access:", "oidc:"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// SHA-256 of a whole key.
 pub type Digest = [u8; 32];
 

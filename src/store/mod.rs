@@ -10,11 +10,14 @@ mod schema;
 pub mod usage;
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// The file in the data folder.
 pub const FILE: &str = "portcullis.db";
@@ -76,11 +79,7 @@ impl Store {
     /// Opens the store of a data folder; makes both where they are not there.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| fault(error.kind().to_string()))?;
+        make(folder).map_err(|error| fault(error.kind().to_string()))?;
         let path = folder.join(FILE);
         let new = !path.exists();
         let db = Connection::open(&path).map_err(|error| opened(&error, fault))?;
@@ -174,8 +173,52 @@ fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> Stor
     }
 }
 
+/// A data folder in use: by any number of gateways, or by one that replaces what is in it.
+#[derive(Debug)]
+pub struct InUse {
+    _locked: fs::File,
+}
+
+impl InUse {
+    /// In the data folder.
+    const FILE: &'static str = "portcullis.lock";
+
+    /// For a gateway: nobody replaces the store while this is held.
+    pub fn shared(folder: &Path) -> Result<Self, StoreError> {
+        Self::lock(folder, FlockOperation::NonBlockingLockShared, "the store is being restored")
+    }
+
+    /// For whoever replaces the store: no gateway begins while this is held.
+    pub fn alone(folder: &Path) -> Result<Self, StoreError> {
+        Self::lock(
+            folder,
+            FlockOperation::NonBlockingLockExclusive,
+            "a gateway uses the data folder; stop it first",
+        )
+    }
+
+    fn lock(folder: &Path, how: FlockOperation, taken: &str) -> Result<Self, StoreError> {
+        let fault =
+            |error: io::Error| StoreError::Open { path: folder.to_owned(), reason: error.kind().to_string() };
+        make(folder).map_err(fault)?;
+        let mut options = fs::OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(folder.join(Self::FILE));
+        let file = file.map_err(fault)?;
+        match flock(&file, how) {
+            Ok(()) => Ok(Self { _locked: file }),
+            Err(Errno::WOULDBLOCK) => Err(StoreError::Conflict(taken.into())),
+            Err(error) => Err(fault(error.into())),
+        }
+    }
+}
+
+/// Makes the data folder, where it is not there.
+fn make(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Sets a damaged store aside under another name; the name.
-pub fn quarantine(folder: &Path, now: i64) -> std::io::Result<PathBuf> {
+pub fn quarantine(folder: &Path, now: i64) -> io::Result<PathBuf> {
     let aside = folder.join(format!("{FILE}.damaged-{now}"));
     fs::rename(folder.join(FILE), &aside)?;
     for tail in ["-wal", "-shm"] {

@@ -67,12 +67,21 @@ async fn a_backup_of_a_running_gateway_opens_and_verifies_elsewhere() {
     assert_eq!(second.stop().0, 0);
     assert_eq!(with(&other, &["audit", "verify"]).0, 0);
 
-    // Back over what is there: it is set aside.
     assert_eq!(running.stop().0, 0);
-    assert_eq!(with(&data, &["restore", &copy]).0, 1);
-    assert_eq!(with(&data, &["restore", &copy, "--replace"]).0, 0);
-    assert_eq!(with(&data, &["audit", "verify"]).0, 0);
+    over_what_is_there(&data, &copy, &with);
+}
+
+/// It is set aside, and no gateway starts meanwhile.
+fn over_what_is_there(data: &str, copy: &str, with: &dyn Fn(&str, &[&str]) -> Run) {
+    assert_eq!(with(data, &["restore", copy]).0, 1);
+    {
+        let _restoring = portcullis::store::InUse::alone(std::path::Path::new(data)).unwrap();
+        let (code, _, errors) = with(data, &["serve", "--port", "0"]);
+        assert!(code == 1 && errors.contains("is being restored"), "{errors}");
+    }
+    assert_eq!(with(data, &["restore", copy, "--replace"]).0, 0);
+    assert_eq!(with(data, &["audit", "verify"]).0, 0);
     let aside =
-        std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(aside.into_iter().any(|name| name.starts_with("portcullis.db.replaced-")));
 }

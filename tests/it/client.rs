@@ -175,6 +175,13 @@ impl Conn {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Does the gateway say that it ends (in TLS: `close_notify`)?
+    pub(crate) async fn ends_well(&mut self) {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await;
+        assert_eq!(read.expect("the connection stays open").expect("it was cut"), 0);
+    }
+
     /// So many bytes, as they come.
     pub(crate) async fn first_bytes(&mut self, n: usize) -> Vec<u8> {
         while self.buffer.len() < n && self.more().await {}

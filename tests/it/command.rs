@@ -88,6 +88,14 @@ fn unsafe_settings_do_not_start() {
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "cloudflare")],
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_SOCKET", "/tmp/no.sock")],
+        &[
+            ("OLLAMA_API_KEY", ""),
+            ("PORTCULLIS_ACCESS_TEAM", "acme"),
+            ("PORTCULLIS_ACCESS_AUDIENCE", "a"),
+            ("PORTCULLIS_ACCESS_MODE", "add"),
+        ],
+        &[("PORTCULLIS_ACCESS_TEAM", "acme")],
+        &[("PORTCULLIS_OIDC_ISSUER", "http://idp.example"), ("PORTCULLIS_OIDC_AUDIENCE", "a")],
         &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null")],
         &[("PORTCULLIS_LISTEN_TLS_KEY", "/dev/null"), ("PORTCULLIS_LISTEN_TLS_CERTIFICATE", "/dev/null")],
         &[("PORT", "11434")],
@@ -151,6 +159,12 @@ impl Running {
             }
         }
         Self { port: port.unwrap_or_else(|| panic!("no port in {out:?}")), child, out }
+    }
+
+    /// The port of the operators' listener.
+    pub(crate) fn ops(&self) -> u16 {
+        let (_, rest) = self.out.split_once("ops    http://127.0.0.1:").unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -119,6 +119,18 @@ async fn tls_in_process() {
     gate.mock.wait_tokens(500, PATIENCE).await.unwrap();
     let answer = conn.answer().await;
     assert!(answer.whole && answer.body.len() > 4_000_000, "{} bytes", answer.body.len());
+    // The end is said, and not only there: a cut would be an error here.
+    let mut conn = tls(&gate, &trusted).await.unwrap();
+    conn.request(&format!("{}Connection: close\r\n", post("/api/chat")), chat(false).as_bytes()).await;
+    assert_eq!(conn.answer().await.status, 200);
+    conn.ends_well().await;
+    // A caller who takes nothing and breaks the rules is not held.
+    gate.mock.script(On::Any, Script { endless: true, token_size: Some(60_000), ..Script::default() });
+    let mut deaf = tls(&gate, &trusted).await.unwrap();
+    deaf.request(&post("/api/chat"), chat(true).as_bytes()).await;
+    gate.mock.wait_tokens(200, PATIENCE).await.unwrap();
+    deaf.write(b"GARBAGE\r\n\r\n").await;
+    gate.mock.reset();
     // Who speaks no TLS, or half of it, gets nothing, and is in nobody's way.
     let mut plain = gate.connect().await;
     plain.request(&post("/api/chat"), chat(false).as_bytes()).await;
@@ -126,6 +138,7 @@ async fn tls_in_process() {
     assert!(!said.starts_with(b"HTTP/"), "{said:?}");
     let mut dawdler = TcpStream::connect(gate.address).await.unwrap();
     let stopped = gate.stop();
-    tokio::time::timeout(PATIENCE / 4, stopped).await.expect("a handshake delays the stop").unwrap();
+    tokio::time::timeout(PATIENCE / 4, stopped).await.expect("somebody delays the stop").unwrap();
+    deaf.leave();
     assert!(!matches!(dawdler.read(&mut [0; 64]).await, Ok(1..)));
 }

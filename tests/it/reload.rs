@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mock_ollama::{Mock, On, Script};
-use portcullis::app::{App, Renewed};
-use portcullis::config::Config;
+use portcullis::app::App;
 use portcullis::config::env::Env;
+use portcullis::config::{Changes, Config};
 use portcullis::record::AccessLog;
 use tokio::time::Instant;
 
@@ -128,12 +128,49 @@ async fn a_new_certificate_serves_the_next_connection() {
 
     let (new_cert, new_key, second) = certificate(&folder, "b");
     fs::copy(&new_cert, &cert).unwrap();
-    assert!(live.renew(&load()).is_err(), "a certificate without its key");
+    assert!(live.renew(load(), &env).is_err(), "a certificate without its key");
     talk(&mut tls_to(address, &first).await.unwrap()).await;
     fs::copy(&new_key, &key).unwrap();
-    assert_eq!(live.renew(&load()).unwrap(), Renewed::default(), "the names are the same");
+    assert_eq!(live.renew(load(), &env).unwrap().changes, Changes::default(), "the names are the same");
     talk(&mut tls_to(address, &second).await.unwrap()).await;
     assert!(tls_to(address, &first).await.is_err());
     talk(&mut old).await;
     running.abort();
+}
+
+#[tokio::test]
+async fn a_reload_opens_nothing_that_a_start_would_refuse() {
+    let (mock, folder) = (Mock::start().await.unwrap(), Folder::new("unsafe"));
+    let file = folder.file("portcullis.toml");
+    fs::write(&file, "").unwrap();
+    let (data, url) = (folder.file("data"), mock.url());
+    let running = Running::start(&[
+        ("PORTCULLIS_CONFIG", &file),
+        ("PORTCULLIS_DATA_DIR", &data),
+        ("OLLAMA_API_KEY", ""),
+        ("OLLAMA_LOCAL_URL", &url),
+        ("OLLAMA_MODEL", MODEL),
+        ("PORTCULLIS_OPS_PORT", "0"),
+    ]);
+    let foreign = post("/api/chat").replace("Host: localhost", "Host: gate.example");
+    let status = async || ask(running.port, &foreign, chat(false).as_bytes()).await;
+    assert_eq!(status().await, 421);
+    // As a whole it would be safe; without what waits for a restart it is an open gate behind a proxy.
+    let access = "[access]\nteam = \"acme\"\naudience = [\"a\"]\nmode = \"identity\"\n";
+    let open = "[listen]\ntrusted_proxy = \"cloudflare\"\nhosts = [\"gate.example\"]\n";
+    fs::write(&file, format!("{access}{open}")).unwrap();
+    running.signal("-HUP");
+    let begun = Instant::now();
+    loop {
+        let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], running.ops()))).await;
+        conn.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n", b"").await;
+        if conn.answer().await.text().contains("\nportcullis_config_reload_failing 1\n") {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the metrics do not say that it was refused");
+    }
+    assert_eq!(status().await, 421);
+    let (code, errors) = running.stop();
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("not safe to take over before a restart"), "{errors}");
 }

@@ -8,6 +8,7 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use mock_ollama::{On, Script};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -157,7 +158,12 @@ async fn settled(gate: &Gateway, headers: &[(&str, &str)]) -> Answer {
 const ASSERTION: &str = "Cf-Access-Jwt-Assertion";
 
 async fn behind_access(issuer: &Issuer, mode: &str) -> Gateway {
+    behind_access_with(issuer, mode, KEY).await
+}
+
+async fn behind_access_with(issuer: &Issuer, mode: &str, key: &str) -> Gateway {
     Gateway::with(&[
+        ("OLLAMA_API_KEY", key),
         ("PORTCULLIS_ACCESS_TEAM", &issuer.url),
         ("PORTCULLIS_ACCESS_AUDIENCE", AUDIENCE),
         ("PORTCULLIS_ACCESS_MODE", mode),
@@ -204,6 +210,7 @@ fn wrong_claims(signer: &Signer, good: &Value) -> Vec<(&'static str, String)> {
         ("another audience as text", with("aud", json!("other"))),
         ("no audience", without("aud")),
         ("another issuer", with("iss", json!("https://evil.cloudflareaccess.com"))),
+        ("two issuers", with("iss", json!([good["iss"], "https://evil.cloudflareaccess.com"]))),
         ("no issuer", without("iss")),
         ("expired", with("exp", json!(now() - 61))),
         ("no end", without("exp")),
@@ -267,6 +274,7 @@ async fn forged_tokens_are_none() {
     gate.assert_nothing_upstream();
     let mut late = good.clone();
     late["exp"] = json!(now() - 30);
+    late["iat"] = Value::from(f64::from(u32::try_from(now() - 300).unwrap()) + 0.5);
     assert_eq!(
         ask(&gate, &[(ASSERTION, &signer.token(&late))]).await.status,
         200,
@@ -335,6 +343,70 @@ async fn an_identity_has_limits_of_its_own() {
         gate.send(&format!("GET /usage HTTP/1.1\r\nHost: localhost\r\n{ASSERTION}: {bob}\r\n"), b"").await;
     assert_eq!(usage.status, 200);
     assert!(!parsed(&usage.body).to_string().contains("bob"), "a name in {}", usage.text());
+}
+
+fn wish(name: &str) -> portcullis::identify::issue::Wish {
+    portcullis::identify::issue::Wish { name: name.into(), ..Default::default() }
+}
+
+/// With no key of the operator's own: identities alone are let in, each within its limits.
+#[tokio::test]
+async fn an_empty_key_beside_an_issuer_is_no_public_mode() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = behind_access_with(&issuer, "identity", "").await;
+    let token = signer.token(&issuer.claims());
+    assert_eq!(
+        settled(&gate, &[(ASSERTION, &token), ("Host", "gate.example")]).await.status,
+        400,
+        "two hosts"
+    );
+    assert_eq!(settled(&gate, &[(ASSERTION, &token)]).await.status, 200);
+    assert_eq!(ask(&gate, &[]).await.status, 401);
+    assert_eq!(
+        ask(&gate, &[(ASSERTION, &token), ("x-api-key", "zz")]).await.status,
+        401,
+        "a wrong key is one"
+    );
+    let mut store = portcullis::store::Store::open(&gate.folder).unwrap();
+    let (row, _) =
+        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com")).unwrap();
+    let twice = portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com"));
+    assert!(twice.is_err(), "one identity, one set of limits");
+    store.revoke_key(&row.id, now()).unwrap();
+    let begun = Instant::now();
+    while ask(&gate, &[(ASSERTION, &token)]).await.status != 403 {
+        assert!(begun.elapsed() < PATIENCE, "a revoked identity is let in");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_shut_out_is_so_with_any_key_and_in_the_middle_of_an_answer() {
+    let signer = Signer::new("one");
+    let issuer = Issuer::publishing(&[&signer]).await;
+    let gate = behind_access(&issuer, "identity").await;
+    let token = signer.token(&issuer.claims());
+    assert_eq!(settled(&gate, &[(ASSERTION, &token)]).await.status, 200);
+    // An answer runs for somebody who has no limits of their own.
+    gate.mock.script(On::Any, Script { hold_after: Some(1), ..Script::default() });
+    let mut conn = gate.connect().await;
+    let head = format!(
+        "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{ASSERTION}: {token}\r\n"
+    );
+    conn.request(&head, chat(true).as_bytes()).await;
+    assert_eq!(conn.head().await.status, 200);
+    conn.chunk().await.unwrap();
+    let mut store = portcullis::store::Store::open(&gate.folder).unwrap();
+    let (row, _) =
+        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com")).unwrap();
+    store.revoke_key(&row.id, now()).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, async { while conn.chunk().await.is_some() {} }).await;
+    ended.expect("an answer outlives its identity");
+    gate.mock.reset();
+    let bearer = format!("Bearer {KEY}");
+    let answer = ask(&gate, &[(ASSERTION, &token), ("Authorization", &bearer)]).await;
+    assert_eq!(answer.status, 403, "a key opens nothing for somebody who is shut out");
 }
 
 #[tokio::test]

@@ -85,8 +85,14 @@ impl Issuer {
         };
         let claims =
             decode::<Map<String, Value>>(token, &key, &self.rules).map_err(|error| reason(&error))?.claims;
-        let issued = claims.get("iat").map(|at| at.as_i64().unwrap_or(i64::MAX));
-        if issued.is_some_and(|at| at > crate::store::wall().saturating_add(LEEWAY.cast_signed())) {
+        // A list that holds ours among others is no issuer (RFC 7519 section 4.1.1).
+        if !claims.get("iss").is_some_and(Value::is_string) {
+            return Err(TokenError::Invalid("the token is another issuer's"));
+        }
+        if claims
+            .get("iat")
+            .is_some_and(|at| seconds(at) > crate::store::wall().saturating_add(LEEWAY.cast_signed()))
+        {
             return Err(TokenError::Invalid("the token was issued in the future"));
         }
         self.identity(&claims)
@@ -99,18 +105,25 @@ impl Issuer {
         });
         let (claim, text) = named.ok_or(TokenError::Invalid("the token names nobody"))?;
         // An address that anybody could have typed in is nobody's.
-        if claim == "email"
-            && claims.get("email_verified").is_some_and(|verified| *verified != Value::Bool(true))
-        {
+        let verified = claims.get("email_verified");
+        if claim == "email" && verified.is_some_and(|verified| *verified != true && *verified != "true") {
             return Err(TokenError::Invalid("the token's email address is not verified"));
         }
         if text.len() > 320 || text.chars().any(char::is_control) {
             return Err(TokenError::Invalid("the token's name is none"));
         }
-        let name = format!("{}:{}", self.prefix, text.to_ascii_lowercase());
+        // Addresses are the same in any case; of subjects nobody knows (OpenID Connect Core section 2).
+        let text = if claim == "email" { text.to_ascii_lowercase() } else { text.to_owned() };
+        let name = format!("{}:{text}", self.prefix);
         let id = pseudonym(self.prefix, &name);
         Ok(Identity { name, id })
     }
+}
+
+/// A numeric date, which may have a fraction (RFC 7519 section 2); what is none lies ahead of everything.
+fn seconds(at: &Value) -> i64 {
+    let whole = at.to_string().split('.').next().and_then(|text| text.parse().ok());
+    whole.filter(|_| at.is_number()).unwrap_or(i64::MAX)
 }
 
 /// `access-0123456789ab`: the first bytes of the name's SHA-256.
