@@ -23,6 +23,7 @@ on_volume() {
 
 data=${PORTCULLIS_DATA_DIR:-/data/portcullis}
 if ! mkdir -p "$data" 2>/dev/null || [ ! -w "$data" ]; then
+  echo "the data folder $data cannot be written by user $(id -u): $HOME/.local/share/portcullis is used" >&2
   data=$HOME/.local/share/portcullis
 fi
 if ! on_volume "$data"; then

@@ -62,6 +62,9 @@ fn key_line(keys: &Keys, generated: Option<&Generated>) -> String {
             format!("{}   ({how}; kept in the data folder)", key.reveal())
         }
         (Keys::Generated, None) => "those of the store: portcullis key list".into(),
+        (Keys::Given(list), None) if list.is_empty() => {
+            "none of your own: signed identities, and keys of the store".into()
+        }
         (Keys::Given(list), None) if on_terminal() => list.join("  "),
         (Keys::Given(list), None) if list.len() > 1 => format!("any of your {} keys", list.len()),
         _ => "yours, from the configuration".into(),
