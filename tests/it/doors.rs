@@ -77,6 +77,7 @@ pub(crate) fn certificate(folder: &Folder, name: &str) -> (String, String, Certi
     let (cert, key) = (folder.file(&format!("{name}.crt")), folder.file(&format!("{name}.key")));
     fs::write(&cert, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     (cert, key, made.cert.der().clone())
 }
 

@@ -108,6 +108,32 @@ pub(super) fn config_file(file: Option<&Path>) -> Finding {
     }
 }
 
+/// The files that secrets are read from, and the key of the certificate. A group may read them: that is how services share them.
+pub(super) fn secret_files(config: &Config, env: &Env) -> Finding {
+    const CHECK: &str = "secret-files";
+    let mut files = env.secret_files();
+    files.extend(config.listen.tls.iter().map(|tls| tls.key.clone()));
+    if files.is_empty() {
+        return Finding::ok(CHECK, "there are none");
+    }
+    for file in &files {
+        let shown = file.display();
+        match fs::metadata(file).map(|meta| meta.mode() & 0o777) {
+            Err(error) => {
+                let seen = format!("cannot look at {shown}: {}", error.kind());
+                return Finding::not_run(CHECK, seen, "run the doctor as the gateway's user");
+            }
+            Ok(mode) if mode & 0o027 != 0 => {
+                let what = if mode & 0o004 == 0 { "change" } else { "read" };
+                let seen = format!("others may {what} {shown} (mode {mode:o})");
+                return Finding::serious(CHECK, seen, format!("chmod 600 {shown}"));
+            }
+            Ok(_) => {}
+        }
+    }
+    Finding::ok(CHECK, format!("{} files with secrets are closed to others", files.len()))
+}
+
 pub(super) fn key_strength(keys: &Keys) -> Finding {
     const CHECK: &str = "key-strength";
     match keys {
@@ -215,6 +241,27 @@ mod tests {
         }
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(data_folder(&folder).severity, Severity::NotRun);
+    }
+
+    #[test]
+    fn a_file_that_a_secret_is_read_from_is_closed() {
+        let file = std::env::temp_dir().join(format!("portcullis-doctor-secret-{}", std::process::id()));
+        fs::write(&file, "a-secret-of-mine-of-some-length").unwrap();
+        let env = Env([("OLLAMA_API_KEY_FILE".to_owned(), file.display().to_string())].into());
+        let config = Config::load(None, &env, |_, _| {}).unwrap();
+        for (file_mode, expected) in [
+            (0o600, Severity::Ok),
+            (0o640, Severity::Ok),
+            (0o644, Severity::Serious),
+            (0o620, Severity::Serious),
+        ] {
+            mode(&file, file_mode);
+            let finding = secret_files(&config, &env);
+            assert_eq!(finding.severity, expected, "{finding:?}");
+            assert!(!format!("{finding:?}").contains("of-some-length"));
+        }
+        fs::remove_file(file).unwrap();
+        assert_eq!(secret_files(&config, &env).severity, Severity::NotRun);
     }
 
     #[test]

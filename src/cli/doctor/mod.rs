@@ -137,6 +137,7 @@ fn examine(config: &Config, args: &DoctorArgs, env: &Env) -> Result<bool, String
     report.add(local::key_strength(&config.keys));
     report.add(local::data_folder(&config.data_dir));
     report.add(local::config_file(config.file.as_deref()));
+    report.add(local::secret_files(config, env));
     report.add(clock::check(target.as_ref(), health.as_ref()));
     Ok(report.end(target.as_ref().map(|target| target.base.as_str())))
 }
@@ -240,6 +241,9 @@ fn model(case: &Case<'_>) -> Result<String, (String, &'static str)> {
 /// A key to ask with: the one that was named, the configured one, the generated one. `None`: none is asked. The outer error: the named
 /// file cannot be used; the inner: there is none here.
 fn key(config: &Config, named: Option<&Path>) -> Result<Result<Option<Secret>, String>, String> {
+    if config.access.is_some() {
+        return Ok(Err("Cloudflare Access is asked for, and only Cloudflare can sign its assertion".into()));
+    }
     if let Some(file) = named {
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("--key-file: cannot read {}: {}", file.display(), error.kind()))?;
@@ -251,7 +255,10 @@ fn key(config: &Config, named: Option<&Path>) -> Result<Result<Option<Secret>, S
     }
     Ok(match &config.keys {
         Keys::Public => Ok(None),
-        Keys::Given(keys) => Ok(keys.first().map(|key| Secret(key.clone()))),
+        Keys::Given(keys) => match keys.first() {
+            Some(key) => Ok(Some(Secret(key.clone()))),
+            None => Err("there is no key of the operator's own".into()),
+        },
         Keys::Generated => match keyfile::read(&config.data_dir) {
             Ok(Some(key)) => Ok(Some(Secret(key.reveal().to_owned()))),
             Ok(None) => Err("there is no key to ask with".into()),
