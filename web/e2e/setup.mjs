@@ -35,6 +35,11 @@ export function violations(page) {
   });
 }
 
+/** Gateways that run. A test that is cut short leaves none behind. */
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
+
 /** A gateway on a free port; `environment` as an operator would set it. */
 export async function gateway(environment = {}, models = {}) {
   const up = await upstream(models);
@@ -51,6 +56,8 @@ export async function gateway(environment = {}, models = {}) {
     },
     stdio: ["ignore", "pipe", "inherit"],
   });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
   const url = await new Promise((found, failed) => {
     let said = "";
     child.stdout.on("data", (data) => {
@@ -65,6 +72,7 @@ export async function gateway(environment = {}, models = {}) {
     url,
     stop() {
       child.removeAllListeners("exit");
+      running.delete(child);
       child.kill("SIGKILL");
       up.stop();
       rmSync(home, { recursive: true, force: true });
