@@ -57,7 +57,11 @@ remove() {
 case ${1:-} in
   install)
     tree "${DESTDIR:-}$prefix" "$prefix"
-    say "installed below ${DESTDIR:-}$prefix; as a service: systemctl daemon-reload && systemctl enable --now portcullis"
+    say "installed below ${DESTDIR:-}$prefix"
+    # systemd looks for units there, and nowhere below other folders.
+    case $prefix in
+      /usr | /usr/local) say "as a service: systemctl daemon-reload && systemctl enable --now portcullis" ;;
+    esac
     ;;
   uninstall)
     remove "${DESTDIR:-}$prefix"

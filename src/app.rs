@@ -35,6 +35,14 @@ pub enum BuildError {
     /// The audit's writer.
     #[error(transparent)]
     Audit(#[from] SetupError),
+    /// The operators' address is.
+    #[error("cannot listen on {address} for operators: {}; set ops.port", .error.kind())]
+    Ops {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -76,6 +84,15 @@ pub struct Generated {
     pub key: ApiKey,
     /// Made at this start.
     pub new: bool,
+}
+
+/// What the upstream has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The default model.
+    Default,
+    /// Not that one, but perhaps another.
+    Other(Option<ModelName>),
 }
 
 /// A gate that is bound and ready to run.
@@ -164,14 +181,15 @@ impl App {
         Arc::clone(&self.live)
     }
 
-    /// Does the upstream have the default model? `None`: it does not answer yet.
-    pub async fn has_default_model(&self) -> Option<bool> {
+    /// Does the upstream have the default model, and if not, which other? `None`: it does not answer yet.
+    pub async fn find_model(&self) -> Option<Found> {
         let sweeper = listen::clock::Sweeper::default();
         let clock = sweeper.clock();
         let gate = self.live.front.gate();
         let asking = gate.pool.fetch(&clock);
         match tokio::time::timeout(std::time::Duration::from_secs(3), asking).await {
-            Ok(Ok(())) => gate.pool.has(&self.default_model),
+            Ok(Ok(())) if gate.pool.has(&self.default_model)? => Some(Found::Default),
+            Ok(Ok(())) => Some(Found::Other(gate.pool.any_model())),
             _ => None,
         }
     }
@@ -258,7 +276,7 @@ fn bind_ops(ops: &config::Ops) -> Result<Option<TcpListener>, BuildError> {
     let Some(address) = ops.address else { return Ok(None) };
     match bind(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if ops.by_hand => Err(BuildError::Bind { address, error }),
+        Err(error) if ops.by_hand => Err(BuildError::Ops { address, error }),
         Err(error) => {
             tracing::warn!(%address, error = %error.kind(), "no metrics and no admin API: their address is taken; set ops.port");
             Ok(None)

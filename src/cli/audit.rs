@@ -76,7 +76,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode {
-    let config = match flags.load(env, |_| {}) {
+    let config = match flags.despite_faults(env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };

@@ -38,7 +38,7 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) fn back_up(flags: &Flags, args: &BackupArgs, env: &Env) -> ExitCode {
-    match flags.load(env, |_| {}) {
+    match flags.despite_faults(env) {
         Ok(config) => {
             let copied = backup::back_up(&config.data_dir, BESIDE, &args.file).map_err(Trouble::from);
             ended(copied.map(|copied| tell(copied, &args.file, "copied to", args.json)))

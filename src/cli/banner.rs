@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{complain, say};
 use crate::app::{App, Generated};
-use crate::config::{Config, Keys};
+use crate::config::{Config, Keys, Origin};
+use crate::types::ModelName;
 
-/// Prints the start-up lines.
-pub(super) fn print(app: &App, config: &Config) {
+/// Prints the start-up lines; `other`: a model that the upstream has in place of the default one.
+pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
     let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", reachable(app.address));
     say(format_args!("Portcullis {}", env!("CARGO_PKG_VERSION")));
@@ -29,15 +30,39 @@ pub(super) fn print(app: &App, config: &Config) {
         (Keys::Given(list), _) if on_terminal() => {
             list.first().map_or_else(String::new, |key| format!(" -H 'Authorization: Bearer {key}'"))
         }
-        _ => " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into(),
+        _ if is_in_variable(config) => " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into(),
+        _ => " -H 'Authorization: Bearer <your key>'".into(),
     };
+    let model = other.map_or_else(String::new, |model| format!("\"model\":\"{model}\","));
     say(format_args!(
-        "  try    curl {base}/chat_api{auth} -H 'Content-Type: application/json' -d '{{\"prompt\":\"Say hello.\"}}'"
+        "  try    curl {base}/chat_api{auth} -H 'Content-Type: application/json' -d '{{{model}\"prompt\":\"Say hello.\"}}'"
     ));
-    for warning in &config.warnings {
+    for warning in warnings(config) {
         complain(format_args!("warning: {warning}"));
     }
-    warn(config);
+}
+
+/// What a start warns of.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut all = config.warnings.clone();
+    match &config.keys {
+        Keys::Public => all.push(
+            "PUBLIC MODE: OLLAMA_API_KEY is empty, so anybody who reaches this address can use the models. \
+             Unset it to have a key generated."
+                .into(),
+        ),
+        Keys::Given(keys) if keys.iter().any(|key| key.len() < 20) => all.push(
+            "a key shorter than 20 characters can be guessed; during a lock-out it is tried once a second at most".into(),
+        ),
+        _ => {}
+    }
+    all
+}
+
+/// Is the key in the variable that the curl line names?
+fn is_in_variable(config: &Config) -> bool {
+    let (_, origin) = config.written.get("keys.api_key").unwrap_or(("", &Origin::Default));
+    *origin == Origin::Env("OLLAMA_API_KEY".into())
 }
 
 fn on_terminal() -> bool {
@@ -68,18 +93,5 @@ fn key_line(keys: &Keys, generated: Option<&Generated>) -> String {
         (Keys::Given(list), None) if on_terminal() => list.join("  "),
         (Keys::Given(list), None) if list.len() > 1 => format!("any of your {} keys", list.len()),
         _ => "yours, from the configuration".into(),
-    }
-}
-
-fn warn(config: &Config) {
-    match &config.keys {
-        Keys::Public => complain(
-            "warning: PUBLIC MODE: OLLAMA_API_KEY is empty, so anybody who reaches this address can use the models. \
-             Unset it to have a key generated.",
-        ),
-        Keys::Given(keys) if keys.iter().any(|key| key.len() < 20) => complain(
-            "warning: a key shorter than 20 characters can be guessed; during a lock-out it is tried once a second at most",
-        ),
-        _ => {}
     }
 }

@@ -15,7 +15,7 @@ use crate::identify::keyfile;
 use crate::record::stamp;
 use crate::store::keys::KeyRow;
 use crate::store::{Store, wall};
-use crate::types::{KeyLimits, Scope};
+use crate::types::{KeyLimits, ModelGlob, Scope};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum KeyCommand {
@@ -128,10 +128,16 @@ impl From<keyfile::KeyFileError> for Trouble {
 }
 
 pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
-    let config = match flags.load(env, |_| {}) {
+    let config = match flags.despite_faults(env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
+    if matches!(command, KeyCommand::Create(_)) && !Store::is_in(&config.data_dir) {
+        complain(format_args!(
+            "warning: there was no store in {}; one is made. A gateway with another data folder will not know this key (data.dir, PORTCULLIS_DATA_DIR)",
+            config.data_dir.display()
+        ));
+    }
     let done = Store::open(&config.data_dir).map_err(Trouble::from).and_then(|mut store| match command {
         KeyCommand::Create(args) => create(&mut store, args, &config),
         KeyCommand::List(args) => list(&store, args.json),
@@ -151,12 +157,23 @@ fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {
     Ok(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// Elsewhere a bare number is seconds; here nobody means that.
+fn lasting(text: &str) -> Result<i64, Trouble> {
+    if text.trim() != "0" && text.trim().bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Trouble::Usage(format!(
+            "expires: {text:?} needs a unit, such as {0}d for days or {0}h for hours",
+            text.trim()
+        )));
+    }
+    seconds("expires", text)
+}
+
 fn create(store: &mut Store, args: &CreateArgs, config: &Config) -> Result<(), Trouble> {
     let wish = Wish {
         name: args.name.clone(),
         scopes: args.scope.clone(),
         models: args.model.clone(),
-        expires_in: args.expires.as_deref().map(|text| seconds("expires", text)).transpose()?,
+        expires_in: args.expires.as_deref().map(lasting).transpose()?,
         limits: KeyLimits {
             requests_per_minute: args.requests_per_minute,
             concurrent: args.concurrent,
@@ -221,11 +238,24 @@ fn told(row: &KeyRow, key: &ApiKey, json: bool, config: &Config, how: &str) {
     }
     say(format_args!("{} ({}) is {how}. The key, shown only now:\n", row.id, row.name));
     say(format_args!("  {}\n", key.reveal()));
+    if let Some(end) = row.expires_at {
+        say(format_args!("It works until {}.\n", stamp::of(end)));
+    }
     if !row.scopes.allow(Scope::Inference) {
         return;
     }
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    // A key that may not use the default model gets a line with one that it may.
+    let named = row.models.iter().map(ModelGlob::as_str).find(|model| !model.contains('*'));
+    let model = match named {
+        Some(model) => format!("\"model\":\"{model}\","),
+        None if row.models.is_empty() || row.models.iter().any(|glob| glob.fits(&config.default_model)) => {
+            String::new()
+        }
+        None => "\"model\":\"<one of its models>\",".to_owned(),
+    };
     say(format_args!(
-        "  curl http://localhost:{}/chat_api -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{\"prompt\":\"Say hello.\"}}'\n",
+        "  curl {scheme}://localhost:{}/chat_api -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{{model}\"prompt\":\"Say hello.\"}}'\n",
         config.listen.port,
         key.reveal()
     ));

@@ -153,6 +153,27 @@ struct Flags {
 }
 
 impl Flags {
+    /// For commands beside a running gateway, which may hold an older configuration than the one that is written: a fault is told, and
+    /// what it concerns is at its default. Where the data folder is in doubt, nothing is done.
+    fn despite_faults(&self, env: &Env) -> Result<Config, Faults> {
+        let (config, faults) =
+            Config::read(self.config.as_deref(), env, |raw, faults| self.read_into(raw, faults));
+        // What cannot be read at all may name another folder, and so may what is nearly called so.
+        let in_doubt = |fault: &config::Fault| {
+            let data = ["data.", "PORTCULLIS_DATA"]
+                .iter()
+                .any(|name| fault.key.starts_with(name) || fault.message.contains(name));
+            data || fault.is_of_file()
+        };
+        if faults.0.iter().any(in_doubt) {
+            return Err(faults);
+        }
+        for fault in &faults.0 {
+            complain(format_args!("warning: {fault}"));
+        }
+        Ok(config)
+    }
+
     fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
         let config = Config::load(self.config.as_deref(), env, |raw, faults| {
             self.read_into(raw, faults);

@@ -59,7 +59,11 @@ fn reload(live: &Live, env: &Env, load: &Load) -> Option<Files> {
             None
         }
         Ok(renewed) => {
-            tracing::info!(changed = renewed.changes.now.join(","), "the configuration was read again");
+            let changed = match renewed.changes.now.join(",") {
+                none if none.is_empty() => "no setting; certificates are read each time".to_owned(),
+                changed => changed,
+            };
+            tracing::info!(changed, "the configuration was read again");
             if !renewed.changes.at_restart.is_empty() {
                 let keys = renewed.changes.at_restart.join(",");
                 tracing::warn!(keys, "these settings hold after a restart");

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::reload::Load;
 use super::{FAILED, Flags, banner, complain, reload, service, wrong};
-use crate::app::{App, BuildError};
+use crate::app::{App, BuildError, Found};
 use crate::config::Config;
 use crate::config::env::Env;
 use crate::record::{AccessLog, trace};
@@ -45,8 +45,7 @@ async fn serve(config: &Config, env: &Env, load: Load) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    banner::print(&app, config);
-    tell_default_model(&app).await;
+    tell(&app, config).await;
     let (stop, hurry, hangup) = signals.split();
     let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
     tokio::select! {
@@ -69,15 +68,26 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     })
 }
 
-/// A default that the upstream lacks would be a 404 for every request that names no model.
-pub(super) async fn tell_default_model(app: &App) {
-    match app.has_default_model().await {
-        Some(true) => {}
-        Some(false) => complain(format_args!(
-            "warning: the upstream does not have the default model {0}; run: ollama pull {0}   (or set OLLAMA_MODEL)",
+/// Prints the start-up lines, with what the upstream has: a default that it lacks would be a 404 for every request that names no model.
+pub(super) async fn tell(app: &App, config: &Config) {
+    let found = app.find_model().await;
+    let other = match &found {
+        Some(Found::Other(other)) => other.as_ref(),
+        _ => None,
+    };
+    banner::print(app, config, other);
+    let lacks = format_args!("warning: the upstream does not have the default model {}", app.default_model)
+        .to_string();
+    match (&found, other) {
+        (Some(Found::Default), _) => {}
+        (Some(Found::Other(_)), Some(other)) => complain(format_args!(
+            "{lacks}; set OLLAMA_MODEL={other}, which it has, or run: ollama pull {}",
             app.default_model
         )),
-        None => complain("warning: the upstream does not answer yet; requests get 502 until it does"),
+        (Some(Found::Other(_)), None) => {
+            complain(format_args!("{lacks}, nor any other; run: ollama pull {}", app.default_model));
+        }
+        (None, _) => complain("warning: the upstream does not answer yet; requests get 502 until it does"),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `portcullis status`: whether the gateway of this configuration runs, is ready, who waits, and what was used today.
 //!
-//! Asks the operators' listener, and reads the store. Exit code 0 when the gateway is ready, 1 when it is not.
+//! Asks its own listener whether it is ready and the operators' listener for the rest, and reads the store. Exit code 0 when the gateway is ready, 1 when it is not.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::banner::reachable;
 use super::http::{Answer, Ask, Client};
 use super::{FAILED, Flags, say, wrong};
 use crate::config::env::Env;
@@ -29,35 +31,35 @@ pub(super) struct StatusArgs {
 /// What the gateway says of itself.
 #[derive(Debug, Default)]
 struct Gateway {
+    /// Where it was asked.
+    at: String,
     runs: bool,
     /// `None`: ready; otherwise why not.
     trouble: Option<String>,
+    /// Of the operators' listener; empty where there is none.
     metrics: String,
 }
 
 impl Gateway {
+    /// Its own listener says whether it is ready, the operators' listener the rest.
     fn ask(config: &Config) -> Self {
-        let Some(client) = Client::operators(config, Instant::now() + TIME) else {
-            let trouble =
-                "the operators' listener is off, or its port is 0 (ops.enabled, ops.port)".to_owned();
+        let until = Instant::now() + TIME;
+        let Some(at) = listener(config) else {
+            let trouble = "its port is 0, so nobody knows it: name it with --port N".to_owned();
             return Self { trouble: Some(trouble), ..Self::default() };
         };
-        let text = |answer: &Answer| answer.text();
-        match client.ask(Ask::get("/readyz")) {
-            Err(why) => {
-                Self { trouble: Some(format!("the gateway does not answer: {why}")), ..Self::default() }
-            }
-            Ok(ready) => {
-                let metrics = client.ask(Ask::get("/metrics")).as_ref().map(text).unwrap_or_default();
-                let runs = metrics.contains("portcullis_build_info");
-                let trouble = match (ready.status, runs) {
-                    (_, false) => Some("something else listens at ops.port".to_owned()),
-                    (200, true) => None,
-                    _ => Some(said(&ready)),
-                };
-                Self { runs, trouble, metrics }
-            }
-        }
+        // The certificate names another host; nothing secret is said.
+        let ready = Client::new(&at, None, false, until).ask(Ask::get("/readyz"));
+        let (runs, trouble) = match &ready {
+            Err(why) => (false, Some(format!("nothing answers: {why}"))),
+            Ok(answer) if answer.id().is_none() => (false, Some("something else answers".to_owned())),
+            Ok(answer) if answer.status == 200 => (true, None),
+            Ok(answer) => (true, Some(said(answer))),
+        };
+        let operators = Client::operators(config, until).filter(|_| runs);
+        let page = operators.and_then(|client| client.ask(Ask::get("/metrics")).ok());
+        let metrics = page.map(|page| page.text()).filter(|text| text.contains("portcullis_build_info"));
+        Self { at, runs, trouble, metrics: metrics.unwrap_or_default() }
     }
 
     fn number(&self, name: &str) -> u64 {
@@ -69,6 +71,13 @@ impl Gateway {
         let line = self.metrics.lines().find(|line| line.starts_with("portcullis_build_info{"))?;
         line.split('"').nth(1)
     }
+}
+
+/// The gateway's own listener, as it is reached from here.
+fn listener(config: &Config) -> Option<String> {
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    let address = reachable(SocketAddr::new(config.listen.address, config.listen.port));
+    (address.port() != 0).then(|| format!("{scheme}://{address}"))
 }
 
 /// The words of an error.
@@ -106,7 +115,7 @@ fn kept(config: &Config) -> Result<Option<Kept>, StoreError> {
 }
 
 pub(super) fn run(flags: &Flags, args: StatusArgs, env: &Env) -> ExitCode {
-    let config = match flags.load(env, |_| {}) {
+    let config = match flags.despite_faults(env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
@@ -131,6 +140,7 @@ fn as_json(
     json!({
         "ready": is_ready,
         "running": gateway.runs,
+        "at": gateway.at,
         "trouble": gateway.trouble.clone().or_else(|| kept.as_ref().err().map(ToString::to_string)),
         "version": gateway.version(),
         "upstream": {
@@ -149,16 +159,19 @@ fn as_json(
 
 fn tell(config: &Config, gateway: &Gateway, kept: &Result<Option<Kept>, StoreError>) {
     let line = |name: &str, text: &str| say(format_args!("{name:<9} {text}"));
-    let version = gateway.version().unwrap_or("?");
+    let what = format!("{} at {}", gateway.version().unwrap_or("Portcullis"), gateway.at);
     line(
         "gateway",
         &match &gateway.trouble {
-            None => format!("{version} runs and is ready"),
-            Some(why) if gateway.runs => format!("{version} runs and is NOT READY: {why}"),
-            Some(why) => format!("NOT READY: {why}"),
+            None => format!("{what} runs and is ready"),
+            Some(why) if gateway.runs => format!("{what} runs and is NOT READY: {why}"),
+            Some(why) => format!("NOT READY: {why} ({})", gateway.at),
         },
     );
-    if gateway.runs {
+    if gateway.runs && gateway.metrics.is_empty() {
+        line("", "more is on the operators' listener, which does not answer (ops.enabled, ops.port)");
+    }
+    if !gateway.metrics.is_empty() {
         let slots = match gateway.number("portcullis_upstream_slots") {
             0 => "no bound".to_owned(),
             slots => format!("{slots} slots"),

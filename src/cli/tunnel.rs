@@ -11,6 +11,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, YamlData};
 use serde_json::json;
 
 use super::{FAILED, Flags, WRONG, complain, say, wrong};
+use crate::config::Config;
 use crate::config::env::Env;
 
 /// Ollama's own.
@@ -47,7 +48,7 @@ pub(super) struct Finding {
 
 pub(super) fn run(flags: &Flags, command: &TunnelCommand, env: &Env) -> ExitCode {
     let TunnelCommand::Check(args) = command;
-    let config = match flags.load(env, |_| {}) {
+    let config = match flags.despite_faults(env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
@@ -55,10 +56,20 @@ pub(super) fn run(flags: &Flags, command: &TunnelCommand, env: &Env) -> ExitCode
         Ok(text) => text,
         Err(why) => return unreadable(args, &why),
     };
-    match check(&text, &[OLLAMA, config.upstream.url.port]) {
+    match check(&text, &closed(&config)) {
         Err(why) => unreadable(args, &why),
         Ok(findings) => tell(args, &findings),
     }
+}
+
+/// A port, and what listens there.
+pub(super) type Closed = (u16, &'static str);
+
+/// The ports of this machine that no tunnel may lead to.
+pub(super) fn closed(config: &Config) -> Vec<Closed> {
+    let model_server = [OLLAMA, config.upstream.url.port].map(|port| (port, "the model server's"));
+    let operators = config.ops.address.map(|address| (address.port(), "the operators' listener's"));
+    model_server.into_iter().chain(operators).collect()
 }
 
 /// The text of a configuration.
@@ -90,14 +101,14 @@ fn tell(args: &CheckArgs, findings: &[Finding]) -> ExitCode {
             say(format_args!("{}:{line}: {what}\n    {fix}", args.file.display()));
         }
         if findings.is_empty() {
-            say(format_args!("{} is safe: no rule leads to the model server", args.file.display()));
+            say(format_args!("{} is safe: no rule leads around the gateway", args.file.display()));
         }
     }
     ExitCode::from(if findings.is_empty() { 0 } else { FAILED })
 }
 
 /// All findings, by line; the error: it is no configuration.
-pub(super) fn check(text: &str, ollama: &[u16]) -> Result<Vec<Finding>, String> {
+pub(super) fn check(text: &str, closed: &[Closed]) -> Result<Vec<Finding>, String> {
     let documents = MarkedYaml::load_from_str(text).map_err(|error| format!("no YAML: {error}"))?;
     let [document] = documents.as_slice() else {
         return Err(format!("{} YAML documents: cloudflared reads one", documents.len()));
@@ -136,7 +147,7 @@ pub(super) fn check(text: &str, ollama: &[u16]) -> Result<Vec<Finding>, String> 
             "there are no ingress rules".into(),
             "write `ingress:` with the gateway and a catch-all",
         ),
-        Some((name, rules)) => self::rules(name, rules, ollama, &mut add),
+        Some((name, rules)) => self::rules(name, rules, closed, &mut add),
     }
     findings.sort_by_key(|finding| finding.line);
     Ok(findings)
@@ -145,7 +156,7 @@ pub(super) fn check(text: &str, ollama: &[u16]) -> Result<Vec<Finding>, String> 
 fn rules<'y>(
     name: &MarkedYaml<'y>,
     rules: &MarkedYaml<'y>,
-    ollama: &[u16],
+    closed: &[Closed],
     add: &mut impl FnMut(&MarkedYaml<'y>, String, &'static str),
 ) {
     let YamlData::Sequence(list) = &rules.data else {
@@ -163,12 +174,16 @@ fn rules<'y>(
             add(
                 rule,
                 "a rule without a service".into(),
-                "say where it leads: `service: http://127.0.0.1:8000`",
+                "say where it leads: to the gateway's listen.socket (`service: unix:/…`) or listen.port (`service: http://127.0.0.1:8000`)",
             );
             continue;
         };
-        if let Some(what) = leads_astray(&text_of(service), ollama) {
-            add(service, what, "lead it to the gateway: `service: http://127.0.0.1:8000`");
+        if let Some(what) = leads_astray(&text_of(service), closed) {
+            add(
+                service,
+                what,
+                "lead it to the gateway's listen.socket (`service: unix:/…`) or listen.port (`service: http://127.0.0.1:8000`)",
+            );
         }
     }
     let fix = "end the list with `- service: http_status:404`";
@@ -195,7 +210,7 @@ fn origin<'y>(options: &MarkedYaml<'y>, add: &mut impl FnMut(&MarkedYaml<'y>, St
 }
 
 /// What is wrong with where a rule leads.
-fn leads_astray(service: &str, ollama: &[u16]) -> Option<String> {
+fn leads_astray(service: &str, closed: &[Closed]) -> Option<String> {
     let lower = service.trim().to_ascii_lowercase();
     if ["bastion", "socks-proxy"].contains(&lower.as_str()) {
         return Some(format!("`{lower}` lets callers choose where they go, the model server included"));
@@ -208,8 +223,8 @@ fn leads_astray(service: &str, ollama: &[u16]) -> Option<String> {
         "https" | "wss" => Some(443),
         _ => None,
     });
-    port.filter(|port| ollama.contains(port))
-        .map(|port| format!("it leads to port {port}, which is the model server's: whoever finds the name goes around the gate"))
+    let (port, whose) = closed.iter().find(|(closed, _)| Some(*closed) == port)?;
+    Some(format!("it leads to port {port}, which is {whose}: whoever finds the name goes around the gate"))
 }
 
 fn get<'n, 'y>(node: &'n MarkedYaml<'y>, name: &str) -> Option<&'n MarkedYaml<'y>> {
@@ -241,14 +256,15 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<(usize, String)> {
-        let found = check(text, &[OLLAMA, 9999]).unwrap();
+        let found =
+            check(text, &[(OLLAMA, "the model server's"), (9999, "the operators' listener's")]).unwrap();
         found.into_iter().map(|finding| (finding.line, finding.what)).collect()
     }
 
     #[test]
     fn what_is_shipped_is_safe() {
         let text = include_str!("../../deploy/cloudflare/cloudflare-tunnel-config.yml");
-        assert_eq!(check(text, &[OLLAMA]), Ok(vec![]));
+        assert_eq!(check(text, &[(OLLAMA, "the model server's")]), Ok(vec![]));
     }
 
     #[test]
@@ -307,7 +323,7 @@ mod tests {
         assert_eq!(lines(&format!("ingress:\n  - service: http://localhost:8000\n{end}")), []);
         assert_eq!(lines(&format!("ingress:\n  - service: unix:/run/portcullis.sock\n{end}")), []);
         for broken in ["", "a: b: c", "- a\n- b\n", "a: 1\n---\nb: 2\n", "a: [\n"] {
-            assert!(check(broken, &[OLLAMA]).is_err(), "{broken:?}");
+            assert!(check(broken, &[(OLLAMA, "the model server's")]).is_err(), "{broken:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::reload::Load;
 use super::serve::{self, Signals};
-use super::{FAILED, Flags, UpArgs, WRONG, banner, complain, pull, reload, say, service, wrong};
+use super::{FAILED, Flags, UpArgs, WRONG, complain, pull, reload, say, service, wrong};
 use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
 use crate::config::{Config, Origin, Raw, UpstreamUrl};
 use crate::listen::clock::Sweeper;
@@ -40,7 +40,7 @@ pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
     }
     let Some(kind) = Kind::find(args, env) else {
         complain(
-            "portcullis: neither `ollama` nor `portcullis-engine` was found; install Ollama, or run: make run",
+            "portcullis: neither `ollama` nor `portcullis-engine` was found; install Ollama, or name an engine: --engine PATH (make run builds one, in target/release)",
         );
         return ExitCode::from(FAILED);
     };
@@ -110,8 +110,7 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, again): (&Env,
             return code;
         }
     };
-    banner::print(&app, config);
-    serve::tell_default_model(&app).await;
+    serve::tell(&app, config).await;
     let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
     let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {

@@ -26,7 +26,7 @@ pub(super) struct UsageArgs {
 }
 
 pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
-    match flags.load(env, |_| {}) {
+    match flags.despite_faults(env) {
         Ok(config) if nothing_yet(&config.data_dir) => {
             if args.json {
                 say("[]");

@@ -13,6 +13,18 @@ pub struct Fault {
     pub message: String,
 }
 
+impl Fault {
+    /// Is it the whole file's, so that nothing of it is known?
+    pub fn is_of_file(&self) -> bool {
+        self.message.starts_with(NO_TOML) || self.message.contains(UNREADABLE)
+    }
+}
+
+/// How the message begins where a file is no TOML.
+pub(super) const NO_TOML: &str = "not valid TOML";
+/// What stands in it where the file cannot be read.
+pub(super) const UNREADABLE: &str = "cannot be read";
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.origin.is_empty() || self.origin == self.key {

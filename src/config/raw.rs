@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use super::fault::Faults;
+use super::fault::{Faults, NO_TOML};
 use super::keys::{self, Kind};
 
 /// Where a value was written.
@@ -111,7 +111,7 @@ impl Raw {
             Ok(table) => table,
             Err(error) => {
                 let line = error.span().map_or(1, |span| line_of(text, span.start));
-                return faults.add(file, "", format!("not valid TOML at line {line}: {}", error.message()));
+                return faults.add(file, "", format!("{NO_TOML} at line {line}: {}", error.message()));
             }
         };
         for (section, value) in table {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
-use super::fault::Faults;
+use super::fault::{Faults, UNREADABLE};
 use super::files::Files;
 use super::keys;
 use super::listener::is_origin;
@@ -24,6 +24,12 @@ impl Config {
         env: &Env,
         flags: impl FnOnce(&mut Raw, &mut Faults),
     ) -> Result<Self, Faults> {
+        let (config, faults) = Self::read(file, env, flags);
+        if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// The same, with what is at fault at its default, and the faults. For commands that work beside a running gateway.
+    pub fn read(file: Option<&Path>, env: &Env, flags: impl FnOnce(&mut Raw, &mut Faults)) -> (Self, Faults) {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
         let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
         let file = named.or_else(|| places(env).into_iter().find(|path| path.is_file()));
@@ -34,23 +40,18 @@ impl Config {
             match std::fs::read_to_string(path) {
                 Ok(text) => raw.read_toml(&text, path, &mut faults),
                 Err(error) => {
-                    faults.add("--config", "", format!("cannot read {}: {}", path.display(), error.kind()));
+                    let why = format!("{} {UNREADABLE}: {}", path.display(), error.kind());
+                    faults.add("the configuration file", "", why);
                 }
             }
         }
         env.read_into(&mut raw, &mut faults);
         flags(&mut raw, &mut faults);
-        let config = Self::judge(raw, env, faults)?;
+        let config = Reader { raw: &raw, env, faults: &mut faults }.config();
         files.add(Files::look(
             config.listen.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]),
         ));
-        Ok(Self { file, files, ..config })
-    }
-
-    /// Judges what was written; `faults` were found in reading it.
-    fn judge(written: Raw, env: &Env, mut faults: Faults) -> Result<Self, Faults> {
-        let config = Reader { raw: &written, env, faults: &mut faults }.config();
-        if faults.0.is_empty() { Ok(Self { written, ..config }) } else { Err(faults) }
+        (Self { file, files, written: raw, ..config }, faults)
     }
 
     /// What holds when this is taken over by a gate that runs with `holding`: without what needs a restart. That is judged as a whole,
@@ -60,8 +61,13 @@ impl Config {
         if changes.at_restart.is_empty() {
             return Ok((self, changes));
         }
-        let held = Self::judge(merged, env, Faults::default())?;
-        Ok((Self { file: self.file, files: self.files, quarantine: self.quarantine, ..held }, changes))
+        let mut faults = Faults::default();
+        let held = Reader { raw: &merged, env, faults: &mut faults }.config();
+        if !faults.0.is_empty() {
+            return Err(faults);
+        }
+        let Self { file, files, quarantine, .. } = self;
+        Ok((Self { file, files, quarantine, written: merged, ..held }, changes))
     }
 }
 
@@ -310,7 +316,7 @@ impl Reader<'_> {
     }
 
     fn data_dir(&mut self) -> PathBuf {
-        match self.raw.get("data.dir") {
+        match self.raw.get("data.dir").filter(|(path, _)| !path.is_empty()) {
             Some((path, _)) => PathBuf::from(path),
             None => self
                 .env

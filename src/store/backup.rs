@@ -33,7 +33,13 @@ fn other(error: &io::Error) -> StoreError {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |error| StoreError::Other(format!("{}: {}", path.display(), error.kind()))
+    move |error| {
+        let what = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+            kind => kind.to_string(),
+        };
+        StoreError::Other(format!("{}: {what}", path.display()))
+    }
 }
 
 /// Copies the folder's store, and those of the files `beside` it that there are, into one new file.

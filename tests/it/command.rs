@@ -83,6 +83,44 @@ fn shells_and_the_manual_know_every_command() {
 }
 
 #[test]
+fn check_looks_at_what_a_start_would_open() {
+    for (env, words) in [
+        (
+            &[("PORTCULLIS_LISTEN_TLS_CERTIFICATE", "/nope"), ("PORTCULLIS_LISTEN_TLS_KEY", "/nope")][..],
+            "cannot be read",
+        ),
+        (&[("PORTCULLIS_LISTEN_SOCKET", "/nope/gate.sock")], "its folder does not exist"),
+        (&[("PORT", "9471"), ("PORTCULLIS_OPS_PORT", "9471")], "ops.port"),
+    ] {
+        let (code, _, errors) = run(&["check"], env);
+        assert!(code == 2 && errors.contains(words), "{env:?}: {errors}");
+    }
+    let (code, out, _) = run(&["check"], &[("OLLAMA_API_KEY", "short")]);
+    assert!(code == 0 && out.contains("can be guessed"), "what a start warns of: {out}");
+    let (code, _, errors) = run(&["key", "create", "--name", "a", "--expires", "30"], &[]);
+    assert!(code == 2 && errors.contains("30d"), "{errors}");
+}
+
+/// Whoever has another model than the default one gets a line that works all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_to_try_names_a_model_that_is_there() {
+    let others = vec![mock_ollama::Model::plain("beta:7b")];
+    let mock = Mock::builder().models(others).start().await.unwrap();
+    let folder = crate::doors::Folder::new("other-model");
+    let (url, data) = (mock.url(), folder.file("data"));
+    let env =
+        [("OLLAMA_LOCAL_URL", url.as_str()), ("PORTCULLIS_DATA_DIR", &data), ("PORTCULLIS_OPS_PORT", "0")];
+    let running = Running::start(&env);
+    let line = running.out.lines().find(|line| line.trim_start().starts_with("try")).unwrap().to_owned();
+    let (_, body) = line.split_once("-d '").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body.trim_end_matches('\'')).unwrap();
+    let (_, errors) = running.stop();
+    assert!(errors.contains("does not have the default model qwen3:4b"), "{errors}");
+    let model = body["model"].as_str().unwrap();
+    assert!(errors.contains(&format!("OLLAMA_MODEL={model}")), "{errors}");
+}
+
+#[test]
 fn unsafe_settings_do_not_start() {
     for env in [
         &[("OLLAMA_API_KEY", ""), ("PORTCULLIS_LISTEN_ADDRESS", "0.0.0.0")][..],
@@ -118,12 +156,14 @@ fn a_tunnel_that_exposes_the_model_server_is_refused() {
             "ingress:\n  - hostname: '*.example'\n    service: http://localhost:{port}\n  - service: http_status:404\n"
         )
     };
-    for (text, code) in [(rule(8000), 0), (rule(11434), 1), (rule(11555), 1), ("a: [".to_owned(), 2)] {
+    for (text, code) in
+        [(rule(8000), 0), (rule(11434), 1), (rule(11555), 1), (rule(9464), 1), ("a: [".to_owned(), 2)]
+    {
         std::fs::write(&file, &text).unwrap();
         let env = [("OLLAMA_LOCAL_URL", "http://127.0.0.1:11555")];
         let (found, out, errors) = run(&["tunnel", "check", &path], &env);
         assert_eq!(found, code, "{text}{out}{errors}");
-        assert!(code != 1 || out.contains(&format!("{path}:3: it leads to port 1")), "{out}");
+        assert!(code != 1 || out.contains(&format!("{path}:3: it leads to port ")), "{out}");
         let (_, out, _) = run(&["tunnel", "check", "--json", &path], &env);
         let said: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(said["ok"], code == 0);

@@ -8,9 +8,14 @@ use crate::command::run;
 use crate::harness::{Gateway, PATIENCE};
 
 fn status(gate: &Gateway, more: &[&str]) -> (i32, String) {
-    let (port, folder) = (gate.ops.port().to_string(), gate.folder.display().to_string());
-    let env =
-        [("PORTCULLIS_OPS_PORT", port.as_str()), ("PORTCULLIS_DATA_DIR", &folder), ("OLLAMA_API_KEY", "x")];
+    let (port, ops) = (gate.address.port().to_string(), gate.ops.port().to_string());
+    let folder = gate.folder.display().to_string();
+    let env = [
+        ("PORT", port.as_str()),
+        ("PORTCULLIS_OPS_PORT", &ops),
+        ("PORTCULLIS_DATA_DIR", &folder),
+        ("OLLAMA_API_KEY", "x"),
+    ];
     let (code, out, errors) = run(&[&["status"], more].concat(), &env);
     assert!(errors.is_empty(), "{errors}");
     (code, out)
@@ -19,6 +24,7 @@ fn status(gate: &Gateway, more: &[&str]) -> (i32, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn says_whether_it_is_ready_and_what_was_used() {
     let mut gate = Gateway::before(Mock::start().await.unwrap(), &[]);
+    let port = gate.address.port().to_string();
     for _ in 0..3 {
         assert_eq!(gate.chat(false).await.status, 200);
     }
@@ -27,6 +33,17 @@ async fn says_whether_it_is_ready_and_what_was_used() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("runs and is ready") && out.contains("0 running (4 slots), 0 waiting"), "{out}");
     assert!(out.contains("3 requests, 0 refused"), "{out}");
+
+    // Another gateway's operators' listener says nothing of this one.
+    let (ops, folder) = (gate.ops.port().to_string(), gate.folder.display().to_string());
+    let other = [("PORT", "1"), ("PORTCULLIS_OPS_PORT", ops.as_str()), ("PORTCULLIS_DATA_DIR", &folder)];
+    let (code, out, _) = run(&["status"], &other);
+    assert!(code == 1 && out.contains("nothing answers"), "{out}");
+    // A fault in the file is told, and keeps nobody from asking; one that may name another folder does.
+    let env = [("PORT", port.as_str()), ("PORTCULLIS_DATA_DIR", &folder), ("PORTCULLIS_LIMITS_BODY", "much")];
+    let (code, out, errors) = run(&["status"], &env);
+    assert!(code == 0 && errors.contains("limits.body"), "{out}{errors}");
+    assert_eq!(run(&["key", "list"], &[env[0], env[1], ("PORTCULLIS_DATA_DRI", "x")]).0, 2);
 
     gate.mock.stop_listening().await;
     gate.mock.cut_connections();
@@ -48,5 +65,5 @@ async fn says_whether_it_is_ready_and_what_was_used() {
 
     gate.stop().await.unwrap();
     let (code, out) = status(&gate, &[]);
-    assert!(code == 1 && out.contains("does not answer") && out.contains("3 requests"), "{out}");
+    assert!(code == 1 && out.contains("nothing answers") && out.contains("3 requests"), "{out}");
 }

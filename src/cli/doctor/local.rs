@@ -175,7 +175,7 @@ pub(super) fn tunnels(config: &Config, named: Option<&Path>, env: &Env) -> Resul
         let how = "portcullis doctor --tunnel FILE; a tunnel that is configured in Cloudflare's dashboard: look there";
         return Ok(vec![Finding::not_run(CHECK, "no cloudflared configuration was found", how)]);
     }
-    let ports = [tunnel::OLLAMA, config.upstream.url.port];
+    let ports = tunnel::closed(config);
     let mut all = Vec::new();
     for file in files {
         match tunnel::read(&file).and_then(|text| tunnel::check(&text, &ports)) {

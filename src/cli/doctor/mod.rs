@@ -96,7 +96,7 @@ struct Case<'a> {
 }
 
 pub(super) fn run(flags: &Flags, args: &DoctorArgs, env: &Env) -> ExitCode {
-    let config = match flags.load(env, |_| {}) {
+    let config = match flags.despite_faults(env) {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };

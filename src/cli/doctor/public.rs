@@ -53,7 +53,7 @@ pub(super) fn tls(scene: &Scene<'_>, target: &Target, trouble: Option<&NoAnswer>
         return Finding::serious(
             CHECK,
             format!("the certificate of {} does not hold: {why}", target.host),
-            "get one that names this host from an authority that callers know; for one of your own: --ca FILE",
+            "get one that names this host from an authority that callers know; for one of your own: --ca FILE (a server's certificate that signs itself must say that it is no authority: openssl req … -addext basicConstraints=critical,CA:FALSE)",
         );
     }
     let listen = scene.config.listen.address;
@@ -166,7 +166,7 @@ pub(super) fn headers(case: &Case<'_>, health: &Answer) -> Finding {
     if case.target.https && page.header("strict-transport-security").is_none() {
         notes.push((
             "there is no Strict-Transport-Security".to_owned(),
-            "let the proxy add Strict-Transport-Security: max-age=31536000",
+            "where every service of this host name speaks TLS, let the proxy add Strict-Transport-Security: max-age=31536000",
         ));
     }
     let told = ["server", "x-powered-by"].iter().filter_map(|name| page.header(name));
