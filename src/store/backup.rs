@@ -115,6 +115,9 @@ pub fn restore(
         write(&file.0, &content).map_err(at(folder))?;
         drafts.push((name, file));
     }
+    for (_, draft) in &drafts {
+        super::own(folder, &draft.0).map_err(at(folder))?;
+    }
     let mut moves = Moves::default();
     for name in there {
         let aside = aside(folder, &name, replace.unwrap_or_default());
@@ -262,6 +265,28 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere/at/all", &key).unwrap();
         restore(&copy, &folder.0, BESIDE, Some(1)).unwrap();
         assert_eq!(fs::read_to_string(&key).unwrap(), "k");
+    }
+
+    /// As root (in CI): what is restored belongs to whom the folder belongs. Else everything is ours anyway.
+    #[test]
+    fn a_restored_store_is_its_folder_s_owner_s() {
+        use crate::store::InUse;
+        use std::os::unix::fs::MetadataExt;
+        let (folder, away) = (Folder::new(), Folder::new());
+        drop(Store::open(&folder.0).unwrap());
+        fs::write(folder.0.join("audit.key"), "k").unwrap();
+        fs::create_dir_all(away.0.join("service")).unwrap();
+        let (copy, service) = (away.0.join("copy"), away.0.join("service"));
+        let owner =
+            if rustix::process::geteuid().is_root() { 4_321 } else { rustix::process::geteuid().as_raw() };
+        std::os::unix::fs::chown(&service, Some(owner), None).unwrap();
+        back_up(&folder.0, BESIDE, &copy).unwrap();
+        drop(InUse::alone(&service).unwrap());
+        restore(&copy, &service, BESIDE, None).unwrap();
+        for entry in fs::read_dir(&service).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().uid(), owner, "{:?}", entry.file_name());
+        }
     }
 
     #[test]

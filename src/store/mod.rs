@@ -11,7 +11,7 @@ pub mod usage;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,12 +204,22 @@ impl InUse {
         let mut options = fs::OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).mode(0o600).open(folder.join(Self::FILE));
         let file = file.map_err(fault)?;
+        own(folder, &folder.join(Self::FILE)).map_err(fault)?;
         match flock(&file, how) {
             Ok(()) => Ok(Self { _locked: file }),
             Err(Errno::WOULDBLOCK) => Err(StoreError::Conflict(taken.into())),
             Err(error) => Err(fault(error.into())),
         }
     }
+}
+
+/// Gives a file to the folder's owner: what root makes in the folder of a service must be the service's to open.
+fn own(folder: &Path, file: &Path) -> io::Result<()> {
+    let (owner, now) = (fs::metadata(folder)?, fs::symlink_metadata(file)?);
+    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    lchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Makes the data folder, where it is not there.
