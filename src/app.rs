@@ -35,7 +35,7 @@ pub enum BuildError {
     /// The audit's writer.
     #[error(transparent)]
     Audit(#[from] SetupError),
-    /// The operators' address is.
+    /// The operators' address is taken or not ours.
     #[error("cannot listen on {address} for operators: {}; set ops.port", .error.kind())]
     Ops {
         /// Where.

@@ -1,5 +1,6 @@
 //! What of a running gate can change: everything but its listeners, its queue and its store.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::env::Env;
@@ -25,6 +26,8 @@ pub enum RenewError {
 pub struct Renewed {
     /// By key.
     pub changes: Changes,
+    /// The configuration file, where there is one.
+    pub file: Option<PathBuf>,
     /// The files that count from now on.
     pub files: Files,
     /// Sentences for the operator.
@@ -70,6 +73,6 @@ impl Live {
         trace::set_level(config.log.level);
         self.front.gate().desk.ledger.metrics.reloaded(true);
         *holding = config.written;
-        Ok(Renewed { changes, files: config.files, warnings: config.warnings })
+        Ok(Renewed { changes, file: config.file, files: config.files, warnings: config.warnings })
     }
 }

@@ -27,10 +27,12 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
         (Keys::Public, _) => String::new(),
         (_, Some(generated)) => format!(" -H 'Authorization: Bearer {}'", generated.key.reveal()),
         // The operator's own key is repeated on a terminal, where the line is pasted from, and in no service's log.
-        (Keys::Given(list), _) if on_terminal() => {
+        (Keys::Given(list), _) if on_terminal() && !list.is_empty() => {
             list.first().map_or_else(String::new, |key| format!(" -H 'Authorization: Bearer {key}'"))
         }
-        _ if is_in_variable(config) => " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into(),
+        (Keys::Given(list), _) if !list.is_empty() && is_in_variable(config) => {
+            " -H \"Authorization: Bearer $OLLAMA_API_KEY\"".into()
+        }
         _ => " -H 'Authorization: Bearer <your key>'".into(),
     };
     let model = other.map_or_else(String::new, |model| format!("\"model\":\"{model}\","));

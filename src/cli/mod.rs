@@ -18,7 +18,7 @@ mod tunnel;
 mod up;
 mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -182,9 +182,9 @@ impl Flags {
         Ok(Config { quarantine: self.quarantine, ..config })
     }
 
-    /// The same flags, with the file that was found: one that goes away later is a fault, and not the defaults.
-    fn again(&self, config: &Config) -> Self {
-        Self { config: config.file.clone().or_else(|| self.config.clone()), ..self.clone() }
+    /// The same flags, with the file that was found.
+    fn with_file(&self, file: Option<&Path>) -> Self {
+        Self { config: file.map(Path::to_path_buf).or_else(|| self.config.clone()), ..self.clone() }
     }
 
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {

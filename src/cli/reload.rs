@@ -2,6 +2,7 @@
 //!
 //! A bad file changes nothing and says why.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,21 @@ use crate::config::{Config, Faults, Files};
 const LOOK: Duration = Duration::from_secs(1);
 const REFUSED: &str = "the new configuration is not used, the old one stays";
 
-/// Reads the configuration anew.
-pub(super) type Load = Arc<dyn Fn(&Env) -> Result<Config, Faults> + Send + Sync>;
+/// Reads the configuration anew, from this file where one is known.
+pub(super) type Load = Arc<dyn Fn(&Env, Option<&Path>) -> Result<Config, Faults> + Send + Sync>;
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+struct Source {
+    /// Once it was found, a file that is gone is a fault, and not the defaults.
+    file: Option<PathBuf>,
+    files: Files,
+}
 
 /// Reads the configuration again whenever it may have changed. Never returns.
-pub(super) async fn watch(live: Arc<Live>, files: Files, mut hangup: Hangup<'_>, env: &Env, load: Load) {
-    let (mut known, mut before) = (files.clone(), files);
+pub(super) async fn watch(live: Arc<Live>, config: &Config, mut hangup: Hangup<'_>, env: &Env, load: Load) {
+    let mut source = Source { file: config.file.clone(), files: config.files.clone() };
+    let mut before = source.files.clone();
     loop {
         let asked = tokio::select! {
             () = hangup.reload() => true,
@@ -28,21 +38,26 @@ pub(super) async fn watch(live: Arc<Live>, files: Files, mut hangup: Hangup<'_>,
         };
         let looked = before.clone();
         let Ok(now) = tokio::task::spawn_blocking(move || looked.again()).await else { continue };
-        if asked || (now != known && now == before) {
+        if asked || (now != source.files && now == before) {
             let (live, env, load) = (Arc::clone(&live), env.clone(), Arc::clone(&load));
+            let file = source.file.clone();
             // Not on a worker: a disk that hangs delays nobody.
-            let reloaded = tokio::task::spawn_blocking(move || reload(&live, &env, &load)).await;
-            known = reloaded.ok().flatten().unwrap_or(now);
-            before.clone_from(&known);
+            let reloaded =
+                tokio::task::spawn_blocking(move || reload(&live, &env, file.as_deref(), &load)).await;
+            match reloaded {
+                Ok(Some(next)) => source = next,
+                _ => source.files = now,
+            }
+            before.clone_from(&source.files);
         } else {
             before = now;
         }
     }
 }
 
-/// The files that count from now on.
-fn reload(live: &Live, env: &Env, load: &Load) -> Option<Files> {
-    let config = match load(env) {
+/// What counts from now on.
+fn reload(live: &Live, env: &Env, file: Option<&Path>, load: &Load) -> Option<Source> {
+    let config = match load(env, file) {
         Ok(config) => config,
         Err(faults) => {
             for fault in &faults.0 {
@@ -71,7 +86,7 @@ fn reload(live: &Live, env: &Env, load: &Load) -> Option<Files> {
             for warning in &renewed.warnings {
                 tracing::warn!("{warning}");
             }
-            Some(renewed.files)
+            Some(Source { file: renewed.file, files: renewed.files })
         }
     }
 }

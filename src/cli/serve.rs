@@ -21,8 +21,9 @@ pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
     };
     match runtime() {
         Ok(runtime) => {
-            let again = flags.again(&config);
-            runtime.block_on(serve(&config, env, Arc::new(move |env| again.load(env, |_| {}))))
+            let flags = flags.clone();
+            let load: Load = Arc::new(move |env, file| flags.with_file(file).load(env, |_| {}));
+            runtime.block_on(serve(&config, env, load))
         }
         Err(code) => code,
     }
@@ -47,7 +48,7 @@ async fn serve(config: &Config, env: &Env, load: Load) -> ExitCode {
     };
     tell(&app, config).await;
     let (stop, hurry, hangup) = signals.split();
-    let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
+    let watching = reload::watch(app.live(), config, hangup, env, load);
     tokio::select! {
         () = service::told(app.run(service::stopping(stop), hurry)) => {}
         () = watching => {}

@@ -45,10 +45,7 @@ pub(super) fn run(flags: &Flags, args: &UpArgs, env: &Env) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     match serve::runtime() {
-        Ok(runtime) => {
-            let again = flags.again(&config);
-            runtime.block_on(up(&mut config, kind, args, (env, again)))
-        }
+        Ok(runtime) => runtime.block_on(up(&mut config, kind, args, (env, flags))),
         Err(code) => code,
     }
 }
@@ -68,7 +65,7 @@ fn as_started(raw: &mut Raw, url: &UpstreamUrl, chosen: Option<&ModelName>) {
     }
 }
 
-async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, again): (&Env, Flags)) -> ExitCode {
+async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, flags): (&Env, &Flags)) -> ExitCode {
     let Ok(mut signals) = Signals::new() else { return ExitCode::from(FAILED) };
     let port = free_port(config.upstream.url.port);
     config.upstream.url = UpstreamUrl { host: "127.0.0.1".into(), port, prefix: String::new() };
@@ -97,8 +94,9 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, again): (&Env,
     let (url, chosen) =
         (config.upstream.url.clone(), (!config.default_model_set).then(|| config.default_model.clone()));
     as_started(&mut config.written, &url, chosen.as_ref());
-    let load: Load = Arc::new(move |env| {
-        again.load(env, |raw| {
+    let flags = flags.clone();
+    let load: Load = Arc::new(move |env, file| {
+        flags.with_file(file).load(env, |raw| {
             one_slot(raw, env);
             as_started(raw, &url, chosen.as_ref());
         })
@@ -111,7 +109,7 @@ async fn up(config: &mut Config, kind: Kind, args: &UpArgs, (env, again): (&Env,
         }
     };
     serve::tell(&app, config).await;
-    let watching = reload::watch(app.live(), config.files.clone(), hangup, env, load);
+    let watching = reload::watch(app.live(), config, hangup, env, load);
     let running = service::told(app.run(service::stopping(stop), hurry));
     tokio::select! {
         () = running => {}

@@ -57,11 +57,15 @@ impl Ring {
     /// The key that holds an identity's limits: the one of its name in the store, else one that holds none of its own. `None`: whoever
     /// has this name is shut out.
     pub(super) fn of_identity(&self, name: &str, id: &KeyId) -> Option<Arc<Key>> {
+        if let Named::Key(key) = self.keys.load().named(name) {
+            return Some(key);
+        }
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked under the lock: whoever is shut out meanwhile is not issued a key behind `end_issued`.
         match self.keys.load().named(name) {
             Named::Key(key) => Some(key),
             Named::Ended => None,
             Named::Unknown => {
-                let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(key) = issued.get(name).and_then(Weak::upgrade) {
                     return Some(key);
                 }
@@ -77,7 +81,8 @@ impl Ring {
 
     /// Ends what runs for those who were shut out; how many.
     fn end_issued(&self) -> usize {
-        let (keys, issued) = (self.keys.load(), self.issued.lock().unwrap_or_else(PoisonError::into_inner));
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.load();
         let shut_out = issued.iter().filter(|(name, _)| matches!(keys.named(name), Named::Ended));
         shut_out.filter_map(|(_, key)| key.upgrade()).map(|key| key.end()).count()
     }

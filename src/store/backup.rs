@@ -50,12 +50,13 @@ pub fn back_up(folder: &Path, beside: &[&str], to: &Path) -> Result<Copied, Stor
         Ok(_) => Err(StoreError::Conflict(format!("{} is there already", to.display()))),
     };
     free()?;
+    // SQLite takes a name as text, and another text would be another file.
+    let name =
+        to.to_str().ok_or_else(|| StoreError::Conflict(format!("{} is no name in UTF-8", to.display())))?;
+    let draft = Draft(PathBuf::from(format!("{name}.{}", std::process::id())));
     let store = Store::read(folder)?;
     // Before the store: it then has at least the rows that the heads speak of.
     let files = read_beside(folder, beside)?;
-    let mut draft = to.as_os_str().to_owned();
-    draft.push(format!(".{}", std::process::id()));
-    let draft = Draft(PathBuf::from(draft));
     // Made by us, so that nobody else can read it for a moment; an empty file is what SQLite may copy into.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.0).map_err(at(to))?;
     store.db.execute("VACUUM INTO ?1", [draft.0.to_string_lossy()])?;
@@ -217,6 +218,7 @@ impl Drop for Draft {
 mod tests {
     use super::*;
     use crate::store::testing::Folder;
+    use std::os::unix::ffi::OsStrExt;
 
     const BESIDE: &[&str] = &["audit.key", "generated.key"];
 
@@ -231,6 +233,8 @@ mod tests {
         assert_eq!((made.keys, made.rows), (0, 0));
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(back_up(&folder.0, BESIDE, &copy), Err(StoreError::Conflict(_))));
+        let odd = away.0.join(std::ffi::OsStr::from_bytes(b"odd-\xff"));
+        assert!(matches!(back_up(&folder.0, BESIDE, &odd), Err(StoreError::Conflict(_))));
         assert!(matches!(restore(&copy, &folder.0, BESIDE, None), Err(StoreError::Conflict(_))));
         let new = away.0.join("new");
         restore(&copy, &new, BESIDE, None).unwrap();

@@ -42,6 +42,7 @@ async fn a_socket_is_a_way_in_like_the_port() {
     let path = folder.file("gate.sock");
     // What a gateway that was killed leaves behind is in nobody's way.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    fs::create_dir(format!("{path}.{}", std::process::id())).unwrap();
     let settings =
         [("PORTCULLIS_LISTEN_SOCKET", path.as_str()), ("PORTCULLIS_LISTEN_TRUSTED_PROXY", "cloudflare")];
     let mut gate = Gateway::with(&settings).await;

@@ -23,6 +23,7 @@ mod durability;
 mod errors;
 mod framing;
 mod harness;
+mod issuer;
 mod keys;
 mod limits;
 mod ops;

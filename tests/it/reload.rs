@@ -40,6 +40,19 @@ async fn until(status: u16, mut ask: impl AsyncFnMut() -> u16) {
     }
 }
 
+/// Waits until the metrics say that a configuration was refused.
+async fn until_refused(running: &Running) {
+    let begun = Instant::now();
+    loop {
+        let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], running.ops()))).await;
+        conn.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n", b"").await;
+        if conn.answer().await.text().contains("\nportcullis_config_reload_failing 1\n") {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the metrics do not say that it was refused");
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_changes_holds_without_a_restart() {
     let mock = Mock::start().await.unwrap();
@@ -160,17 +173,33 @@ async fn a_reload_opens_nothing_that_a_start_would_refuse() {
     let open = "[listen]\ntrusted_proxy = \"cloudflare\"\nhosts = [\"gate.example\"]\n";
     fs::write(&file, format!("{access}{open}")).unwrap();
     running.signal("-HUP");
-    let begun = Instant::now();
-    loop {
-        let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], running.ops()))).await;
-        conn.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n", b"").await;
-        if conn.answer().await.text().contains("\nportcullis_config_reload_failing 1\n") {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "the metrics do not say that it was refused");
-    }
+    until_refused(&running).await;
     assert_eq!(status().await, 421);
     let (code, errors) = running.stop();
     assert_eq!(code, 0, "{errors}");
     assert!(errors.contains("not safe to take over before a restart"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_file_that_appears_is_read_and_is_missed_when_it_goes() {
+    let (mock, folder) = (Mock::start().await.unwrap(), Folder::new("appears"));
+    let (home, data, url) = (folder.file("config"), folder.file("data"), mock.url());
+    let running = Running::start(&[
+        ("XDG_CONFIG_HOME", &home),
+        ("PORTCULLIS_DATA_DIR", &data),
+        ("OLLAMA_API_KEY", KEY),
+        ("OLLAMA_LOCAL_URL", &url),
+        ("OLLAMA_MODEL", MODEL),
+        ("PORTCULLIS_OPS_PORT", "0"),
+    ]);
+    assert_eq!(tags(running.port).await, 403);
+    let file = folder.0.join("config/portcullis/portcullis.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "[routes]\ncatalogue = true\n").unwrap();
+    until(200, async || tags(running.port).await).await;
+    // Its settings are not the defaults' to undo.
+    fs::remove_file(&file).unwrap();
+    running.signal("-HUP");
+    until_refused(&running).await;
+    assert_eq!(tags(running.port).await, 200);
 }
