@@ -81,7 +81,7 @@ alone() {
   tests/e2e/empty_root.sh "$1" || code=$?
   case $code in
     0) ;;
-    3) say "NOT RUN: the binary in an empty root: this user may not make one" ;;
+    3) not_run "the binary in an empty root: this user may not make one" ;;
     *) die 1 "dist: the binary does not run alone" ;;
   esac
 }
@@ -96,7 +96,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
 sys.exit(f"not CycloneDX 1.5: {error}" if error else 0)' "$1"
   else
-    say "NOT RUN: CycloneDX's schema: its library could not be installed"
+    not_run "CycloneDX's schema: its library could not be installed"
   fi
 }
 

@@ -42,6 +42,14 @@ stage() {
 # A stage that could not be run: said, never hidden.
 skipped() { done_stages+=("NOT RUN $1: $2"); say "NOT RUN $1: $2"; }
 
+# not_run WHAT: something that cannot be tried on this machine. Said, and in CI a failure.
+not_run() {
+  case ${CI:-0} in
+    0 | false) say "NOT RUN: $*" ;;
+    *) die 1 "NOT RUN, and in CI that is a failure (CI=0 goes on without it): $*" ;;
+  esac
+}
+
 summary() {
   say ""
   say "summary"

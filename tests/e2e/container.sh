@@ -118,7 +118,7 @@ exec "${@:2}"
 SCRIPT
   chmod +x "$work/mounted"
   if ! unshare -rm "$work/mounted" "$work/volume" true 2>/dev/null; then
-    passed "NOT RUN: a mounted volume (no mount namespace here)"
+    not_run "container: a mounted volume: no mount namespace here"
     return
   fi
   env "${clean[@]}" HOME="$work/home" PATH="$work/check:$PATH" PORTCULLIS_DATA_DIR="$work/volume/portcullis" \
