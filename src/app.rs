@@ -18,7 +18,7 @@ use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
-use crate::store::{self, InUse, Store, StoreError, wall};
+use crate::store::{self, Folder, InUse, Store, StoreError, wall};
 use crate::types::ModelName;
 
 pub use live::{Live, RenewError, Renewed};
@@ -143,7 +143,7 @@ impl App {
         // Behind the addresses: a start that fails at them leaves no mark in the audit.
         let ledger = Ledger::new(config.audit.mode);
         let setup = Setup {
-            folder: config.data_dir.clone(),
+            folder: Folder::open(&config.data_dir).map_err(StoreError::from)?,
             store: Store::open(&config.data_dir)?,
             keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
         };
@@ -233,12 +233,9 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
     match open() {
         Err(StoreError::Damaged(what)) if config.quarantine => {
             let now = wall();
-            let aside = store::quarantine(&config.data_dir, now).and_then(|aside| {
-                Anchor::set_aside(&config.data_dir, now)?;
-                Ok(aside)
-            });
-            let aside = aside.map_err(|error| StoreError::Other(error.to_string()))?;
-            tracing::warn!(what, file = ?aside.file_name(), "a damaged store was set aside: a new one begins");
+            let file = store::quarantine(&config.data_dir, now)?;
+            Anchor::set_aside(&config.data_dir, now)?;
+            tracing::warn!(what, file, "a damaged store was set aside: a new one begins");
             open()
         }
         other => other,

@@ -26,7 +26,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::env::Env;
 use crate::config::{self, Config, Faults, Origin, Raw};
 use crate::record::stamp;
-use crate::store::{Store, StoreError, wall};
+use crate::store::actions::Actor;
+use crate::store::{AsOwner, FolderError, Store, StoreError, wall};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -263,6 +264,23 @@ impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.to_string())
     }
+}
+
+impl From<FolderError> for Trouble {
+    fn from(error: FolderError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+/// Who types commands: the user of this process, for the record of what is done.
+fn operator() -> Actor {
+    let user = rustix::process::getuid().as_raw();
+    Actor { by: format!("cli:{user}"), via: "cli", peer: None, request_id: 0 }
+}
+
+/// Works in the data folder, with its owner's rights where root types for a service.
+fn in_folder(config: &Config, work: impl FnOnce() -> Result<(), Trouble>) -> ExitCode {
+    ended(AsOwner::of(&config.data_dir).map_err(Trouble::from).and_then(|_owner| work()))
 }
 
 /// Ends a command.

@@ -169,7 +169,12 @@ pub const KEYS: &[Key] = &[
     key("limits.max_context", Number, "0", "the largest num_ctx that a caller may ask for"),
     key("limits.max_output_tokens", Number, "0", "the largest num_predict; filled in where none is named"),
     fixed(key("audit.mode", Text, "buffered", "strict, buffered or off")),
-    fixed(key("audit.keep", Duration, "0", "rows older than this are dropped, a day's at a time; 0: never")),
+    fixed(key(
+        "audit.keep",
+        Duration,
+        "90d",
+        "rows older than this are dropped, a day's at a time; 0: never",
+    )),
     fixed(key("log.format", Text, "auto", "text, json, or auto: text on a terminal")),
     key("log.level", Text, "info", "error, warn, info, debug or trace"),
     key(

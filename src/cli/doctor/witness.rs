@@ -1,13 +1,14 @@
 //! What the gateway itself noted of a question: its row in the audit, and how many requests have a turn.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use crate::cli::http::{Ask, Client};
 use crate::config::{AuditMode, Config};
-use crate::store::Store;
-use crate::store::audit::AuditRow;
+use crate::store::audit::{AuditRow, Chained};
+use crate::store::{AsOwner, Store, StoreError};
 
 /// Rows are written within a second; a busy disk gets some more.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
@@ -35,7 +36,7 @@ pub(super) fn look(config: &Config, patience: Duration, wanted: impl Fn(&AuditRo
     }
     let begun = Instant::now();
     loop {
-        let rows = Store::read(folder).and_then(|store| store.tail(LAST, 0));
+        let rows = read(folder);
         match rows {
             Err(error) => return Looked::Cannot(error.to_string()),
             Ok(rows) => {
@@ -49,6 +50,11 @@ pub(super) fn look(config: &Config, patience: Duration, wanted: impl Fn(&AuditRo
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+fn read(folder: &Path) -> Result<Vec<Chained>, StoreError> {
+    let _owner = AsOwner::of(folder)?;
+    Store::read(folder)?.tail(LAST, 0)
 }
 
 /// Requests that have a turn at the model server.

@@ -25,6 +25,7 @@ fn row(n: u64) -> AuditRow {
 fn segment(name: &str, before: Mac) -> Segment {
     Segment {
         name: name.into(),
+        form: FORM,
         started_at: 1,
         ended_at: None,
         before,
@@ -98,6 +99,7 @@ fn every_column_is_covered() {
         ("reason", "NULL"),
         ("count", "2"),
         ("mac", "zeroblob(32)"),
+        ("action", "'{}'"),
         // These read as what stands there already.
         ("stream", "7"),
         ("request_id", "'2'"),
@@ -132,7 +134,7 @@ fn gaps_insertions_and_forgeries_are_named() {
     let anchors: Vec<_> = segments.iter().map(Anchor::of).collect();
     let copy = "INSERT INTO audit SELECT 11, boot, n + 1, time, request_id, key_id, peer, method, route, model, dialect, stream, \
                 bytes_in, bytes_out, prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, \
-                status, ending, reason, count, mac FROM audit WHERE seq = 10";
+                status, ending, reason, count, mac, action FROM audit WHERE seq = 10";
     for (change, expected) in [
         ("DELETE FROM audit WHERE seq = 3", "row 4: 1 row(s) before it are missing"),
         ("DELETE FROM audit WHERE seq >= 9", "segment b: the last 2 row(s) are missing"),
@@ -168,7 +170,10 @@ fn an_older_state_of_the_store_is_seen_by_the_heads_that_were_noted() {
     store.db.execute("DELETE FROM audit WHERE seq = 11", []).unwrap();
     store.keep_segment(&key, &segments[1]).unwrap();
     assert_eq!(fault(&store, &key, &[]), "none", "the store alone cannot tell");
-    assert_eq!(fault(&store, &key, &[Anchor::of(&after)]), "segment b: 6 rows were noted, and 5 are there");
+    assert_eq!(
+        fault(&store, &key, &[Anchor::of(&after)]),
+        "segment b: rows 6 to 6 are missing: 6 were noted outside of the store, and 5 are there"
+    );
 }
 
 #[test]

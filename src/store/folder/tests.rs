@@ -1,0 +1,113 @@
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use super::*;
+use crate::store::testing;
+use crate::store::{InUse, Store};
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_are_whole_private_and_reached_through_no_link() {
+    let (place, away) = (testing::Folder::new(), testing::Folder::new());
+    let folder = Folder::make(&place.0).unwrap();
+    assert_eq!(folder.read("a").unwrap(), None);
+    folder.write("a", b"one").unwrap();
+    folder.write("a", b"two").unwrap();
+    assert_eq!(folder.read_secret("a").unwrap().as_deref(), Some("two"));
+    assert_eq!(fs::metadata(place.0.join("a")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(folder.names().unwrap(), ["a"]);
+    mode(&place.0.join("a"), 0o640);
+    assert!(matches!(folder.read_secret("a"), Err(FolderError::Mode(_))));
+    // Links, whether they lead somewhere or nowhere; folders; pipes.
+    fs::create_dir_all(&away.0).unwrap();
+    fs::write(away.0.join("secret"), "root's own").unwrap();
+    symlink(away.0.join("secret"), place.0.join("link")).unwrap();
+    symlink("/nowhere/at/all", place.0.join("dangling")).unwrap();
+    fs::create_dir(place.0.join("folder")).unwrap();
+    for name in ["link", "dangling", "folder"] {
+        assert!(matches!(folder.read(name), Err(FolderError::Odd(_))), "{name}");
+        assert!(matches!(folder.has(name), Err(FolderError::Odd(_))), "{name}");
+        assert!(folder.open_or_make(name).is_err() && folder.appendable(name).is_err(), "{name}");
+        assert!(folder.make_new(name).is_err(), "{name}");
+    }
+    // What replaces a link replaces it, and not what it leads to.
+    folder.write("link", b"ours").unwrap();
+    assert_eq!(fs::read_to_string(away.0.join("secret")).unwrap(), "root's own");
+    assert!(!Path::new("/nowhere").exists());
+    symlink(&away.0, place.0.join("below")).unwrap();
+    assert!(folder.below("below").is_err());
+    folder.remove("below").unwrap();
+    assert!(away.0.join("secret").exists());
+}
+
+#[test]
+fn a_folder_that_others_can_write_to_is_refused_with_the_command_that_mends_it() {
+    let place = testing::Folder::new();
+    drop(Store::open(&place.0).unwrap());
+    for open in [0o720, 0o702, 0o777] {
+        mode(&place.0, open);
+        let said = Store::open(&place.0).unwrap_err().to_string();
+        assert!(said.contains(&format!("run: chmod go-w {}", place.0.display())), "{said}");
+        assert!(Store::read(&place.0).is_err() && InUse::shared(&place.0).is_err());
+    }
+    mode(&place.0, 0o755);
+    Store::open(&place.0).unwrap();
+}
+
+#[test]
+fn a_store_that_is_a_link_is_not_opened() {
+    let (place, other) = (testing::Folder::new(), testing::Folder::new());
+    drop(Store::open(&other.0).unwrap());
+    Folder::make(&place.0).unwrap();
+    symlink(other.0.join("portcullis.db"), place.0.join("portcullis.db")).unwrap();
+    assert!(matches!(Store::open(&place.0), Err(crate::store::StoreError::Folder(FolderError::Odd(_)))));
+    fs::remove_file(place.0.join("portcullis.db")).unwrap();
+    drop(Store::open(&place.0).unwrap());
+    symlink("/etc/hostname", place.0.join("portcullis.db-wal")).unwrap();
+    assert!(Store::open(&place.0).is_err());
+}
+
+/// Only root has another user's folder to try this in.
+fn is_root() -> bool {
+    let text = "this user is not root: work in another user's folder was not tried";
+    if geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::vars().all(|(name, _)| name != "CI"), "{text}");
+    eprintln!("{text}");
+    false
+}
+
+#[test]
+fn root_works_in_a_foreign_folder_as_its_owner() {
+    if !is_root() {
+        return;
+    }
+    const OWNER: u32 = 4_321;
+    let place = testing::Folder::new();
+    fs::create_dir_all(&place.0).unwrap();
+    mode(&place.0, 0o700);
+    chown(&place.0, Some(OWNER), Some(OWNER)).unwrap();
+    let said = Store::open(&place.0).unwrap_err().to_string();
+    assert!(said.contains("belongs to uid 4321") && said.contains("sudo -u '#4321'"), "{said}");
+    {
+        let _owner = AsOwner::of(&place.0).unwrap();
+        assert_eq!(geteuid().as_raw(), OWNER);
+        drop(InUse::alone(&place.0).unwrap());
+        drop(Store::open(&place.0).unwrap());
+        Folder::open(&place.0).unwrap().write("generated.key", b"k").unwrap();
+        assert!(fs::read("/etc/shadow").is_err(), "nothing of root's can be read meanwhile");
+    }
+    assert!(geteuid().is_root() && getegid().is_root() && fs::read("/etc/shadow").is_ok());
+    for entry in fs::read_dir(&place.0).unwrap().map(Result::unwrap) {
+        let meta = entry.metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (OWNER, OWNER), "{:?}", entry.file_name());
+    }
+    // A file that root left behind is named.
+    chown(place.0.join("generated.key"), Some(0), Some(0)).unwrap();
+    let _owner = AsOwner::of(&place.0).unwrap();
+    let said = Folder::open(&place.0).unwrap().read("generated.key").unwrap_err().to_string();
+    assert!(said.contains("generated.key belongs to uid 0") && said.contains("chown 4321"), "{said}");
+}
