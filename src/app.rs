@@ -14,6 +14,7 @@ use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
+use crate::record::boots;
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
 use crate::serve::{Front, Gate, Ops};
@@ -233,6 +234,8 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
     match open() {
         Err(StoreError::Damaged(what)) if config.quarantine => {
             let now = wall();
+            // What dead processes wrote last belongs to the heads that are set aside.
+            boots::forget_dead(&Folder::open(&config.data_dir)?)?;
             let file = store::quarantine(&config.data_dir, now)?;
             Anchor::set_aside(&config.data_dir, now)?;
             tracing::warn!(what, file, "a damaged store was set aside: a new one begins");

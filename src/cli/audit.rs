@@ -86,6 +86,8 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
     }
     in_folder(&config, || {
         let mut store = Store::read(&config.data_dir)?;
+        // Before this reading is recorded itself.
+        let unsealed = store.unsealed_rows()?;
         let what = match command {
             AuditCommand::Tail(_) => "audit.read",
             AuditCommand::Export(_) => "audit.export",
@@ -96,19 +98,19 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
             complain(format_args!("warning: that the audit is read is not recorded: {error}"));
         }
         match command {
-            AuditCommand::Tail(args) => tail(&store, args),
-            AuditCommand::Export(args) => export(&store, args),
+            AuditCommand::Tail(args) => tail(&store, &unsealed, args),
+            AuditCommand::Export(args) => export(&store, &unsealed, args),
             AuditCommand::Verify(args) => verify(&store, args, &config.data_dir),
         }
     })
 }
 
-fn tail(store: &Store, args: &TailArgs) -> Result<(), Trouble> {
+fn tail(store: &Store, unsealed: &[AuditRow], args: &TailArgs) -> Result<(), Trouble> {
     let rows = store.tail(args.lines, 0)?;
     let mut last = rows.last().map_or(0, |row| row.seq);
     show(&rows, args.json);
-    for row in store.unsealed_rows()? {
-        unsealed(&row, args.json);
+    for row in unsealed {
+        show_unsealed(row, args.json);
     }
     if !args.follow {
         return Ok(());
@@ -139,7 +141,7 @@ fn show(rows: &[Chained], json: bool) {
 }
 
 /// What an operator did, and no gateway has taken into the chain yet.
-fn unsealed(row: &AuditRow, json: bool) {
+fn show_unsealed(row: &AuditRow, json: bool) {
     if json { say(facts(row)) } else { say(format_args!("{}  (not sealed yet)", line(row))) }
 }
 
@@ -165,7 +167,7 @@ fn line(row: &AuditRow) -> String {
     cells(row).join("  ")
 }
 
-fn export(store: &Store, args: &ExportArgs) -> Result<(), Trouble> {
+fn export(store: &Store, unsealed: &[AuditRow], args: &ExportArgs) -> Result<(), Trouble> {
     let since = args.since.as_deref().map_or(Ok(i64::MIN), |text| moment("since", text))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut gone = None;
@@ -179,7 +181,7 @@ fn export(store: &Store, args: &ExportArgs) -> Result<(), Trouble> {
         gone = written.err();
         gone.is_none()
     })?;
-    for row in store.unsealed_rows()?.iter().filter(|row| row.time >= since) {
+    for row in unsealed.iter().filter(|row| row.time >= since) {
         if gone.is_some() {
             break;
         }

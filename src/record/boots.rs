@@ -74,7 +74,7 @@ pub(super) fn forget(data: &Folder, boot: &str) {
 }
 
 /// Removes the marks of all processes that are dead, once what they wrote last is noted where heads are kept.
-pub(super) fn forget_dead(data: &Folder) -> Result<(), FolderError> {
+pub fn forget_dead(data: &Folder) -> Result<(), FolderError> {
     for boot in data.below(FOLDER)?.names()? {
         if let Dead::Yes(Some(_mark)) = look(data, &boot)? {
             if let Some(head) = noted(&data.below(FOLDER)?, &boot)? {

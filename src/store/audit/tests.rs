@@ -218,3 +218,39 @@ fn begins_wait_for_their_ends() {
         "changed facts are not signed anew"
     );
 }
+
+/// Written by the version before rows had a form: three chats, a refusal, a key that was made.
+#[test]
+fn a_chain_of_the_first_form_still_holds_and_goes_on_in_the_present_one() {
+    let folder = Folder::new();
+    let held = crate::store::Folder::make(&folder.0).unwrap();
+    held.write(ChainKey::FILE, b"2bfd796594ff09b89a54c56be89731f56f00f813c4525da91a982f5dd93c850c\n")
+        .unwrap();
+    let old = rusqlite::Connection::open(folder.0.join("portcullis.db")).unwrap();
+    old.execute_batch(include_str!("form-1.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let (mut store, key) = (Store::open(&folder.0).unwrap(), ChainKey::read(&folder.0).unwrap().unwrap());
+    let head = "92fc2f0eff0c-1 4 9f82c1c65a39f348ccb15de3bfe9d195a3ba995b81c348085a2824b8ef6d3585";
+    let anchors = [Anchor::parse(head).unwrap()];
+    let report = store.verify(&key, &anchors, None).unwrap();
+    assert_eq!((report.rows, report.segments, report.fault), (4, 1, None));
+    let new = segment("new", anchors[0].head);
+    store.keep_segment(&key, &new).unwrap();
+    let batch = Batch { rows: vec![row(1)], ..Batch::default() };
+    store.append(&key, &new, "boot", &batch, &[]).unwrap();
+    assert_eq!(fault(&store, &key, &anchors), "none");
+    for (change, expected) in [
+        ("UPDATE audit SET action = '{}' WHERE seq = 2", "row 2: changed"),
+        ("UPDATE audit SET action = '{}' WHERE seq = 5", "row 5: changed"),
+        ("UPDATE audit_chain SET form = 1 WHERE boot = 'new'", "segment new: its facts were changed"),
+        (
+            "UPDATE audit_chain SET form = 2 WHERE boot <> 'new'",
+            "segment 92fc2f0eff0c-1: its facts were changed",
+        ),
+    ] {
+        store.db.execute_batch(&format!("SAVEPOINT before; {change}")).unwrap();
+        assert_eq!(fault(&store, &key, &anchors), expected, "{change}");
+        store.db.execute_batch("ROLLBACK TO before").unwrap();
+    }
+}

@@ -140,7 +140,9 @@ impl Walk {
             return Some("inserted: its segment ended before it".into());
         }
         let head = key.link(self.segment.form, &self.head, &chained.row, scratch);
-        if head != chained.mac || !chained.as_written {
+        // What its form does not cover is not there.
+        let beyond = self.segment.form < 2 && chained.row.action.is_some();
+        if head != chained.mac || !chained.as_written || beyond {
             return Some("changed".into());
         }
         (self.n, self.head) = (expected, head);

@@ -1,3 +1,5 @@
+//! Links, foreign files, open folders, and root in somebody else's: what a data folder may be and who works in it.
+
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use super::*;
