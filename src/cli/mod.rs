@@ -136,6 +136,9 @@ struct Flags {
     /// The configuration file [default: ./portcullis.toml, then the user's config folder]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A file that was found where nobody named one
+    #[arg(skip)]
+    found: Option<PathBuf>,
     /// The address to listen on
     #[arg(long, global = true, value_name = "IP")]
     address: Option<String>,
@@ -176,7 +179,8 @@ impl Flags {
     }
 
     fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
-        let config = Config::load(self.config.as_deref(), env, |raw, faults| {
+        let (named, found) = (self.config.as_deref(), self.found.as_deref());
+        let config = Config::load_again(named, found, env, |raw, faults| {
             self.read_into(raw, faults);
             more(raw);
         })?;
@@ -185,7 +189,7 @@ impl Flags {
 
     /// The same flags, with the file that was found.
     fn with_file(&self, file: Option<&Path>) -> Self {
-        Self { config: file.map(Path::to_path_buf).or_else(|| self.config.clone()), ..self.clone() }
+        Self { found: file.map(Path::to_path_buf), ..self.clone() }
     }
 
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {

@@ -148,3 +148,26 @@ fn what_is_wrong_with_the_folder_is_said_with_the_command_that_mends_it() {
     assert!(code == 2 && errors.contains("portcullis.db belongs to uid 4321"), "{errors}");
     assert!(errors.contains("chown 0 "), "{errors}");
 }
+
+#[test]
+fn a_file_of_the_working_folder_is_named_and_one_of_another_user_is_refused() {
+    let place = Folder::new("found-file");
+    let file = place.0.join("portcullis.toml");
+    fs::write(&file, "[limits]\nconcurrent = 3\n").unwrap();
+    let check = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().env("HOME", &place.0).current_dir(&place.0).arg("check").args(args);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, _) = check(&[]);
+    assert!(code == 0 && out.contains(file.to_str().unwrap()), "{out}");
+    if !is_root() {
+        return;
+    }
+    chown(&file, Some(SERVICE), None).unwrap();
+    let (code, _, errors) = check(&[]);
+    assert!(code == 2 && errors.contains("belongs to uid 4321"), "{errors}");
+    assert_eq!(check(&["--config", "portcullis.toml"]).0, 0);
+}
