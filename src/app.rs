@@ -120,6 +120,7 @@ impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
+        Folder::make(&config.data_dir).and_then(|folder| folder.must_be_ours()).map_err(StoreError::from)?;
         let in_use = InUse::shared(&config.data_dir)?;
         let mut store = open_store(config)?;
         let generated = match config.keys {

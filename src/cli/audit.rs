@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, in_folder, moment, nothing_yet, operator, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, nothing_yet, operator, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::boots;
 use crate::record::escape;
@@ -84,7 +84,7 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
     if !matches!(command, AuditCommand::Verify(_)) && nothing_yet(&config.data_dir) {
         return ExitCode::SUCCESS;
     }
-    in_folder(&config, || {
+    let work = || -> Result<(), Trouble> {
         let mut store = Store::read(&config.data_dir)?;
         // Before this reading is recorded itself.
         let unsealed = store.unsealed_rows()?;
@@ -102,7 +102,8 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
             AuditCommand::Export(args) => export(&store, &unsealed, args),
             AuditCommand::Verify(args) => verify(&store, args, &config.data_dir),
         }
-    })
+    };
+    ended(work())
 }
 
 fn tail(store: &Store, unsealed: &[AuditRow], args: &TailArgs) -> Result<(), Trouble> {

@@ -12,7 +12,7 @@ use crate::config::env::Env;
 use crate::identify::keyfile;
 use crate::store::audit::{Anchor, ChainKey};
 use crate::store::backup::{self, Copied, Out};
-use crate::store::{AsOwner, InUse, wall};
+use crate::store::{InUse, wall};
 
 /// What lies beside the store.
 const BESIDE: &[&str] = &[ChainKey::FILE, Anchor::FILE, keyfile::FILE];
@@ -43,13 +43,9 @@ pub(super) fn back_up(flags: &Flags, args: &BackupArgs, env: &Env) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
-    // The copy's place is for whoever asks to write to, and the folder for its owner.
     let work = || -> Result<(), Trouble> {
         let mut out = Out::make(&args.file)?;
-        let copied = {
-            let _owner = AsOwner::of(&config.data_dir)?;
-            backup::back_up(&config.data_dir, BESIDE, &mut out, &operator())?
-        };
+        let copied = backup::back_up(&config.data_dir, BESIDE, &mut out, &operator())?;
         out.keep()?;
         tell(copied, &args.file, "copied to", args.json);
         Ok(())
@@ -67,7 +63,6 @@ pub(super) fn restore(flags: &Flags, args: &RestoreArgs, env: &Env) -> ExitCode 
         let mut from = opened.map_err(|error| {
             Trouble::Failed(format!("cannot read {}: {}", args.file.display(), error.kind()))
         })?;
-        let _owner = AsOwner::of(&config.data_dir)?;
         let _alone = InUse::alone(&config.data_dir)?;
         let (replace, by) = (args.replace.then(wall), operator());
         let copied = backup::restore((&mut from, &args.file), &config.data_dir, BESIDE, replace, &by)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, in_folder, operator, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, operator, say, table, wrong};
 use crate::config::env::Env;
 use crate::config::{self, Config};
 use crate::identify::ApiKey;
@@ -138,7 +138,7 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
             config.data_dir.display()
         ));
     }
-    in_folder(&config, || {
+    let work = || -> Result<(), Trouble> {
         let mut store = Store::open(&config.data_dir)?;
         match command {
             KeyCommand::Create(args) => create(&mut store, args, &config),
@@ -147,7 +147,8 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
             KeyCommand::Rotate(args) => rotate(&mut store, args, &config),
             KeyCommand::Revoke(args) => revoke(&mut store, args, &config),
         }
-    })
+    };
+    ended(work())
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {

@@ -27,7 +27,7 @@ use crate::config::env::Env;
 use crate::config::{self, Config, Faults, Origin, Raw};
 use crate::record::stamp;
 use crate::store::actions::Actor;
-use crate::store::{AsOwner, FolderError, Store, StoreError, wall};
+use crate::store::{FolderError, Store, StoreError, wall};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -280,11 +280,6 @@ impl From<FolderError> for Trouble {
 fn operator() -> Actor {
     let user = rustix::process::getuid().as_raw();
     Actor { by: format!("cli:{user}"), via: "cli", peer: None, request_id: 0 }
-}
-
-/// Works in the data folder, with its owner's rights where root types for a service.
-fn in_folder(config: &Config, work: impl FnOnce() -> Result<(), Trouble>) -> ExitCode {
-    ended(AsOwner::of(&config.data_dir).map_err(Trouble::from).and_then(|_owner| work()))
 }
 
 /// Ends a command.

@@ -16,7 +16,7 @@ use super::{FAILED, Flags, say, wrong};
 use crate::config::env::Env;
 use crate::config::{Config, Keys};
 use crate::record::stamp;
-use crate::store::{AsOwner, Store, StoreError, wall};
+use crate::store::{Store, StoreError, wall};
 
 /// All questions together.
 const TIME: Duration = Duration::from_secs(10);
@@ -101,7 +101,6 @@ fn kept(config: &Config) -> Result<Option<Kept>, StoreError> {
     if !Store::is_in(&config.data_dir) {
         return Ok(None);
     }
-    let _owner = AsOwner::of(&config.data_dir)?;
     let (store, now) = (Store::read(&config.data_dir)?, wall());
     let mut kept = Kept::default();
     for key in store.keys()? {

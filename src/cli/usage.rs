@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Flags, Trouble, complain, in_folder, moment, nothing_yet, operator, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, nothing_yet, operator, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::stamp;
 use crate::store::Store;
@@ -33,7 +33,11 @@ pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Ok(config) => in_folder(&config, || usage(&mut Store::read(&config.data_dir)?, args)),
+        Ok(config) => ended(
+            Store::read(&config.data_dir)
+                .map_err(Trouble::from)
+                .and_then(|mut store| usage(&mut store, args)),
+        ),
         Err(faults) => wrong(&faults),
     }
 }

@@ -1,22 +1,21 @@
 //! The data folder: every file in it is made, read, moved and removed through here.
 //!
 //! Takes the path of a folder; promises that files are reached from the folder's own descriptor and through no link, are nobody else's to
-//! read, and belong to whom the folder belongs. Refuses, by name and with the command that mends it, a folder that others can write to, and
-//! a file in it that is a link or another user's. Nobody works in somebody else's folder: what root does in the folder of a service is done
-//! with that user's rights ([`AsOwner`]), so no link and no race leads root to a file that its owner could not have touched.
+//! read, and belong to whom the folder belongs: what root makes in the folder of a service is the service's. Refuses, by name and with the
+//! command that mends it, a folder that others can write to, and a file in it that is another user's, a link, or has a second name
+//! elsewhere. (Root does not take on the owner's rights: below systemd's `/var/lib/private` the owner could not reach its own folder by
+//! its path, and SQLite goes by paths.)
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid, getgroups};
-use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::process::{Gid, Uid, geteuid};
 
 /// A file beside the store is read no further than this: keys and noted heads are small.
 const MOST: u64 = 64 << 20;
@@ -62,7 +61,7 @@ pub enum FolderError {
         folder: u32,
     },
     /// It leads somewhere else.
-    #[error("{} is no plain file (a link, a folder, a device); move it away", .0.display())]
+    #[error("{} is no plain file of its own (a link, a folder, a device, a file with a second name); move it away", .0.display())]
     Odd(PathBuf),
     /// Others could read a secret.
     #[error("{path} can be read by others; run: chmod 600 {path}", path = .0.display())]
@@ -84,7 +83,24 @@ pub struct Folder(Arc<Held>);
 struct Held {
     dir: OwnedFd,
     path: PathBuf,
-    owner: u32,
+    owner: Owner,
+}
+
+/// A user and a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// Hands over what root made.
+    fn take(self, file: impl AsFd) -> Result<(), Errno> {
+        if self.uid == 0 || !geteuid().is_root() {
+            return Ok(());
+        }
+        rustix::fs::fchown(file, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+    }
 }
 
 /// A file that is there, and what it is.
@@ -94,7 +110,7 @@ struct Found {
 }
 
 impl Folder {
-    /// The folder of this path, which must be there and be ours.
+    /// The folder of this path, which must be there. Nobody but its owner works in it, and root.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let fault =
             |error: Errno| FolderError::Io { what: "open", path: path.to_owned(), error: error.into() };
@@ -105,10 +121,11 @@ impl Folder {
         if stat.st_mode & 0o022 != 0 {
             return Err(FolderError::Open { path: path.to_owned() });
         }
-        match geteuid().as_raw() {
-            us if us == stat.st_uid => Ok(Self(Arc::new(Held { dir, path: path.to_owned(), owner: us }))),
-            us => Err(FolderError::Foreign { path: path.to_owned(), owner: stat.st_uid, us }),
+        let (us, owner) = (geteuid(), Owner { uid: stat.st_uid, gid: stat.st_gid });
+        if us.as_raw() != owner.uid && !us.is_root() {
+            return Err(FolderError::Foreign { path: path.to_owned(), owner: owner.uid, us: us.as_raw() });
         }
+        Ok(Self(Arc::new(Held { dir, path: path.to_owned(), owner })))
     }
 
     /// The folder of this path, made where it is not there.
@@ -123,6 +140,14 @@ impl Folder {
         &self.0.path
     }
 
+    /// For a gateway: root's files would be in the way of whoever owns the folder, and starts one tomorrow.
+    pub fn must_be_ours(&self) -> Result<(), FolderError> {
+        match (geteuid().as_raw(), self.0.owner.uid) {
+            (us, owner) if us == owner => Ok(()),
+            (us, owner) => Err(FolderError::Foreign { path: self.0.path.clone(), owner, us }),
+        }
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.0.path.join(name)
     }
@@ -132,6 +157,14 @@ impl Folder {
         move |error| FolderError::Io { what, path: path.clone(), error: error.into() }
     }
 
+    fn judged(&self, name: &str, plain: bool, owner: u32) -> Result<(), FolderError> {
+        match self.0.owner.uid {
+            _ if !plain => Err(FolderError::Odd(self.at(name))),
+            folder if folder != owner => Err(FolderError::Owner { path: self.at(name), owner, folder }),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges what stands under a name; `None`: nothing.
     fn judge(&self, name: &str) -> Result<Option<rustix::fs::Stat>, FolderError> {
         let stat = match rustix::fs::statat(&self.0.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -139,13 +172,8 @@ impl Folder {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.fault("look at", name)(error)),
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(FolderError::Odd(self.at(name)));
-        }
-        if stat.st_uid != self.0.owner {
-            return Err(FolderError::Owner { path: self.at(name), owner: stat.st_uid, folder: self.0.owner });
-        }
-        Ok(Some(stat))
+        let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
+        self.judged(name, plain, stat.st_uid).map(|()| Some(stat))
     }
 
     /// Is there a plain file of the folder's owner under this name?
@@ -159,21 +187,31 @@ impl Folder {
     }
 
     fn open_file(&self, name: &str, flags: OFlags, what: &'static str) -> Result<Found, FolderError> {
+        let made = flags.contains(OFlags::EXCL);
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.0.dir, name, flags, PRIVATE);
         let file = File::from(opened.map_err(|error| match error {
             Errno::LOOP => FolderError::Odd(self.at(name)),
             error => self.fault(what, name)(error),
         })?);
+        if made {
+            self.0.owner.take(&file).map_err(self.fault(what, name))?;
+        }
         // What was opened is judged, and not what stood there before.
         let meta = file.metadata().map_err(|error| FolderError::Io { what, path: self.at(name), error })?;
-        if !meta.is_file() {
-            return Err(FolderError::Odd(self.at(name)));
-        }
-        if meta.uid() != self.0.owner {
-            return Err(FolderError::Owner { path: self.at(name), owner: meta.uid(), folder: self.0.owner });
-        }
+        self.judged(name, meta.is_file() && meta.nlink() == 1, meta.uid())?;
         Ok(Found { file, mode: meta.mode() })
+    }
+
+    /// Opens a file, made where it is not there.
+    fn open_made(&self, name: &str, flags: OFlags, what: &'static str) -> Result<File, FolderError> {
+        // Made first, so that it is known who made it.
+        match self.open_file(name, flags | OFlags::CREATE | OFlags::EXCL, what) {
+            Err(FolderError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.open_file(name, flags, what).map(|found| found.file)
+            }
+            found => found.map(|found| found.file),
+        }
     }
 
     /// The content of a file; `None` where it is not there.
@@ -209,13 +247,12 @@ impl Folder {
 
     /// A file to write to, made where it is not there, for its owner alone.
     pub fn open_or_make(&self, name: &str) -> Result<File, FolderError> {
-        self.open_file(name, OFlags::RDWR | OFlags::CREATE, "open").map(|found| found.file)
+        self.open_made(name, OFlags::RDWR, "open")
     }
 
     /// A file to write behind its end.
     pub fn appendable(&self, name: &str) -> Result<File, FolderError> {
-        self.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND, "write")
-            .map(|found| found.file)
+        self.open_made(name, OFlags::WRONLY | OFlags::APPEND, "write")
     }
 
     /// A file that was not there.
@@ -238,9 +275,9 @@ impl Folder {
         written.map_err(|error| FolderError::Io { what: "write", path: self.at(draft), error })
     }
 
-    /// Gives a file a second name, unless there is one of that name: `false`.
-    pub fn link(&self, from: &str, to: &str) -> Result<bool, FolderError> {
-        match rustix::fs::linkat(&self.0.dir, from, &self.0.dir, to, AtFlags::empty()) {
+    /// Gives a file a name, unless something has it: `false`.
+    pub fn rename_new(&self, from: &str, to: &str) -> Result<bool, FolderError> {
+        match rustix::fs::renameat_with(&self.0.dir, from, &self.0.dir, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(self.fault("write", to)(error)),
@@ -262,20 +299,22 @@ impl Folder {
 
     /// The folder below this one, made where it is not there.
     pub fn below(&self, name: &str) -> Result<Self, FolderError> {
-        let made = rustix::fs::mkdirat(&self.0.dir, name, Mode::RWXU);
-        if let Err(error) = made.or_else(|error| if error == Errno::EXIST { Ok(()) } else { Err(error) }) {
-            return Err(self.fault("create", name)(error));
-        }
+        let fault = self.fault("open", name);
+        let made = match rustix::fs::mkdirat(&self.0.dir, name, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(self.fault("create", name)(error)),
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir =
-            rustix::fs::openat(&self.0.dir, name, flags, Mode::empty()).map_err(self.fault("open", name))?;
-        let stat = rustix::fs::fstat(&dir).map_err(self.fault("open", name))?;
-        let path = self.at(name);
+        let dir = rustix::fs::openat(&self.0.dir, name, flags, Mode::empty()).map_err(&fault)?;
+        if made {
+            self.0.owner.take(&dir).map_err(&fault)?;
+        }
+        let stat = rustix::fs::fstat(&dir).map_err(&fault)?;
+        let (path, owner) = (self.at(name), self.0.owner);
         match (stat.st_uid, stat.st_mode & 0o022) {
-            (owner, _) if owner != self.0.owner => {
-                Err(FolderError::Owner { path, owner, folder: self.0.owner })
-            }
-            (owner, 0) => Ok(Self(Arc::new(Held { dir, path, owner }))),
+            (uid, _) if uid != owner.uid => Err(FolderError::Owner { path, owner: uid, folder: owner.uid }),
+            (_, 0) => Ok(Self(Arc::new(Held { dir, path, owner }))),
             _ => Err(FolderError::Open { path }),
         }
     }
@@ -298,57 +337,6 @@ impl Folder {
     /// What was renamed and made is on the disk.
     pub fn sync(&self) -> Result<(), FolderError> {
         rustix::fs::fsync(&self.0.dir).map_err(self.fault("write", ""))
-    }
-}
-
-/// While it lives, this thread has the rights of the data folder's owner, where it is root's and the folder is not. Of one thread: it
-/// cannot be sent to another.
-#[derive(Debug)]
-pub struct AsOwner {
-    before: Option<Before>,
-    _of_this_thread: PhantomData<*const ()>,
-}
-
-#[derive(Debug)]
-struct Before {
-    gid: Gid,
-    groups: Vec<Gid>,
-}
-
-impl AsOwner {
-    /// Of the folder of this path. Where it is not there, or its owner's already, or we are not root, nothing changes.
-    pub fn of(path: &Path) -> Result<Self, FolderError> {
-        let mut guard = Self { before: None, _of_this_thread: PhantomData };
-        let Ok(meta) = fs::metadata(path) else { return Ok(guard) };
-        if !geteuid().is_root() || meta.uid() == 0 {
-            return Ok(guard);
-        }
-        let mut change = || -> Result<(), Errno> {
-            let before = Before { gid: getegid(), groups: getgroups()? };
-            set_thread_groups(&[])?;
-            // From here on a failure is taken back by the guard.
-            guard.before = Some(before);
-            set_thread_res_gid(None, Gid::from_raw(meta.gid()), None)?;
-            set_thread_res_uid(None, Uid::from_raw(meta.uid()), None)
-        };
-        let fault = |error: Errno| FolderError::Io {
-            what: "work as the owner of",
-            path: path.to_owned(),
-            error: error.into(),
-        };
-        change().map_err(fault)?;
-        Ok(guard)
-    }
-}
-
-impl Drop for AsOwner {
-    fn drop(&mut self) {
-        if let Some(Before { gid, groups }) = self.before.take() {
-            // The real user is root still, so this cannot fail; and if it did, this thread would have fewer rights, not more.
-            let _root = set_thread_res_uid(None, Uid::ROOT, None);
-            let _group = set_thread_res_gid(None, gid, None);
-            let _groups = set_thread_groups(&groups);
-        }
     }
 }
 

@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-pub use folder::{AsOwner, Folder, FolderError};
+pub use folder::{Folder, FolderError};
 
 /// The file in the data folder.
 pub const FILE: &str = "portcullis.db";

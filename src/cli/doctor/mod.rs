@@ -34,7 +34,6 @@ use super::{FAILED, Flags, Trouble, ended, wrong};
 use crate::config::env::Env;
 use crate::config::{Config, Keys};
 use crate::identify::keyfile;
-use crate::store::AsOwner;
 
 /// All questions together.
 const TIME: Duration = Duration::from_secs(75);
@@ -260,21 +259,12 @@ fn key(config: &Config, named: Option<&Path>) -> Result<Result<Option<Secret>, S
             Some(key) => Ok(Some(Secret(key.clone()))),
             None => Err("there is no key of the operator's own".into()),
         },
-        Keys::Generated => match as_owner(&config.data_dir, keyfile::read) {
+        Keys::Generated => match keyfile::read(&config.data_dir) {
             Ok(Some(key)) => Ok(Some(Secret(key.reveal().to_owned()))),
             Ok(None) => Err("there is no key to ask with".into()),
             Err(error) => Err(error.to_string()),
         },
     })
-}
-
-/// Reads in the data folder, with its owner's rights.
-fn as_owner<T>(
-    folder: &Path,
-    read: impl FnOnce(&Path) -> Result<T, keyfile::KeyFileError>,
-) -> Result<T, keyfile::KeyFileError> {
-    let _owner = AsOwner::of(folder)?;
-    read(folder)
 }
 
 /// The certificates of a PEM file.

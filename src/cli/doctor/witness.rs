@@ -1,14 +1,13 @@
 //! What the gateway itself noted of a question: its row in the audit, and how many requests have a turn.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use crate::cli::http::{Ask, Client};
 use crate::config::{AuditMode, Config};
-use crate::store::audit::{AuditRow, Chained};
-use crate::store::{AsOwner, Store, StoreError};
+use crate::store::Store;
+use crate::store::audit::AuditRow;
 
 /// Rows are written within a second; a busy disk gets some more.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
@@ -36,7 +35,7 @@ pub(super) fn look(config: &Config, patience: Duration, wanted: impl Fn(&AuditRo
     }
     let begun = Instant::now();
     loop {
-        let rows = read(folder);
+        let rows = Store::read(folder).and_then(|store| store.tail(LAST, 0));
         match rows {
             Err(error) => return Looked::Cannot(error.to_string()),
             Ok(rows) => {
@@ -50,11 +49,6 @@ pub(super) fn look(config: &Config, patience: Duration, wanted: impl Fn(&AuditRo
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-fn read(folder: &Path) -> Result<Vec<Chained>, StoreError> {
-    let _owner = AsOwner::of(folder)?;
-    Store::read(folder)?.tail(LAST, 0)
 }
 
 /// Requests that have a turn at the model server.

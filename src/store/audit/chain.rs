@@ -67,8 +67,9 @@ impl ChainKey {
         let draft = format!("{}.{}", Self::FILE, std::process::id());
         folder.write_draft(&draft, format!("{}\n", hex(&bytes)).as_bytes())?;
         // Another process that starts now may have been first: its key counts.
-        folder.link(&draft, Self::FILE)?;
-        folder.remove(&draft)?;
+        if !folder.rename_new(&draft, Self::FILE)? {
+            folder.remove(&draft)?;
+        }
         Self::found(folder)?.ok_or_else(|| KeyError::Content(folder.path().join(Self::FILE)))
     }
 
