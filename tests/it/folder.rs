@@ -21,10 +21,10 @@ fn is_root() -> bool {
     root
 }
 
-/// A folder that belongs to a service, in one that everybody may look into.
+/// A folder that belongs to a service, in one that root alone may enter: where systemd keeps those of its dynamic users.
 fn service(name: &str) -> (Folder, std::path::PathBuf) {
     let place = Folder::new(name);
-    fs::set_permissions(&place.0, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&place.0, fs::Permissions::from_mode(0o700)).unwrap();
     let data = place.0.join("data");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
