@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::draft::Draft;
+use super::grammar;
 use crate::validate::bounds::{self, At};
 use crate::validate::json::Json;
 use crate::validate::{ValidateError, shown};
@@ -32,6 +33,7 @@ pub(super) fn format(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Res
         }
         Json::Str(word) => Err(at.refuse(format!("must be \"json\" or a JSON schema, not {}", shown(word)))),
         Json::Obj(_) => {
+            grammar::vet(draft, at, value)?;
             draft.body.key("format");
             draft.free(at, value, MAX_SCHEMA)
         }

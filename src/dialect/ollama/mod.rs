@@ -6,6 +6,7 @@
 pub mod answer;
 mod draft;
 mod glance;
+mod grammar;
 mod keep_alive;
 mod knobs;
 mod messages;
