@@ -160,7 +160,8 @@ pub(super) async fn show(
     if status != 200 {
         return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
     }
-    let shown = models::facts(&body).ok_or_else(|| Failure::bad_answer("facts that are no JSON object"))?;
+    let shown = models::facts(&body, call.model())
+        .ok_or_else(|| Failure::bad_answer("facts that are no JSON object"))?;
     Ok(json_answer(visit, shown, Some(permit)))
 }
 
