@@ -5,7 +5,6 @@ use http::{Response, StatusCode};
 
 use crate::admit::{AdmitError, RateState, TokenState};
 use crate::dialect::ollama::answer;
-use crate::endpoint::Refusal;
 use crate::identify::{IdentifyError, TokenError};
 use crate::queue::QueueError;
 use crate::record::{Ending, LedgerError};
@@ -59,6 +58,12 @@ impl Failure {
     fn upstream(status: StatusCode, public: impl Into<String>, detail: impl Into<String>) -> Self {
         let ending = if status == StatusCode::GATEWAY_TIMEOUT { Ending::Timeout } else { Ending::Error };
         Self { side: Side::Upstream, ending, detail: detail.into(), ..Self::refused(status, public) }
+    }
+
+    /// A path of ours, with a method that it does not answer.
+    pub(super) fn method(allow: &'static str) -> Self {
+        let failure = Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"));
+        Self { allow: Some(allow), ..failure }
     }
 
     fn with(self, detail: impl Into<String>) -> Self {
@@ -131,25 +136,6 @@ impl Failure {
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::OddPath => Self::refused(
-                StatusCode::BAD_REQUEST,
-                "the path holds an escape, an empty or dotted segment, or a byte that no path here has",
-            ),
-            Refusal::NotExposed => {
-                Self::refused(StatusCode::FORBIDDEN, "this route is not exposed by this gateway")
-            }
-            Refusal::Unknown => Self::refused(StatusCode::NOT_FOUND, "there is nothing at this path"),
-            Refusal::Method(allow) => Self {
-                allow: Some(allow),
-                ..Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"))
-            },
         }
     }
 }
