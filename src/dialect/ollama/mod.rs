@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod draft;
+pub mod fault;
 mod glance;
 mod grammar;
 mod keep_alive;
