@@ -141,7 +141,12 @@ pub const KEYS: &[Key] = &[
         "requests sent at once, the rest waits; 0: no bound and no queue",
     )),
     key("upstream.max_line", Size, "8MB", "the longest line of a stream"),
-    key("upstream.max_answer", Size, "64MiB", "the longest whole answer"),
+    key(
+        "upstream.max_answer",
+        Size,
+        "64MiB",
+        "the longest whole answer; embeddings may be four times as long",
+    ),
     key("upstream.connect_timeout", Duration, "2s", "to connect"),
     key(
         "upstream.first_byte_timeout",

@@ -6,5 +6,6 @@
 pub mod cors;
 mod error;
 pub mod head;
+mod refusal;
 
 pub use error::{Failure, StreamFault};
