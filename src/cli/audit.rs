@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, ended, moment, nothing_yet, operator, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, note_read, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::boots;
 use crate::record::escape;
@@ -93,10 +93,7 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
             AuditCommand::Export(_) => "audit.export",
             AuditCommand::Verify(_) => "audit.verify",
         };
-        // A store that cannot be written to can still be looked at: it may be a copy, or the reason why somebody looks.
-        if let Err(error) = store.note_read(&operator().does(what, "-")) {
-            complain(format_args!("warning: that the audit is read is not recorded: {error}"));
-        }
+        note_read(&mut store, what);
         match command {
             AuditCommand::Tail(args) => tail(&store, &unsealed, args),
             AuditCommand::Export(args) => export(&store, &unsealed, args),

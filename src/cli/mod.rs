@@ -282,6 +282,14 @@ fn operator() -> Actor {
     Actor { by: format!("cli:{user}"), via: "cli", peer: None, request_id: 0 }
 }
 
+/// Records that somebody reads what only operators may. A store that cannot be written to can still be looked at: it may be a copy, or
+/// the reason why somebody looks.
+fn note_read(store: &mut Store, what: &'static str) {
+    if let Err(error) = store.note_read(&operator().does(what, "-")) {
+        complain(format_args!("warning: this reading is not recorded: {error}"));
+    }
+}
+
 /// Ends a command.
 fn ended(done: Result<(), Trouble>) -> ExitCode {
     let (text, code) = match done {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Flags, Trouble, complain, ended, moment, nothing_yet, operator, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, note_read, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::stamp;
 use crate::store::Store;
@@ -43,7 +43,7 @@ pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
 }
 
 fn usage(store: &mut Store, args: &UsageArgs) -> Result<(), Trouble> {
-    store.note_read(&operator().does("usage.read", "-"))?;
+    note_read(store, "usage.read");
     let since = stamp::day(moment("since", &args.since)?.div_euclid(1_000));
     let rows = store.usage(&since, args.key.as_deref())?;
     let names: HashMap<_, _> = store.keys()?.into_iter().map(|key| (key.id, key.name)).collect();
