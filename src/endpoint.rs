@@ -233,7 +233,7 @@ fn unlisted(path: &str) -> Refusal {
         Slip::Prefixed
     } else if path.starts_with("/v1/v1/") {
         Slip::DoubledVersion
-    } else if path.contains("/v1/") || OTHERS.contains(&trimmed) {
+    } else if path.contains("/v1/") || OTHERS.contains(&trimmed) || trimmed.ends_with("/chat/completions") {
         Slip::OtherApi
     } else {
         return if api { Refusal::NotExposed } else { Refusal::Unknown };

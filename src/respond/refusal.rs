@@ -85,6 +85,7 @@ mod tests {
             ("/openai/v1/models", 404, "Ollama's own API"),
             ("/chat/completions", 404, "/v1/..."),
             ("/responses", 404, "/v1/..."),
+            ("/api/chat/completions", 403, "/v1/..."),
             ("/api/tags", 403, "routes.catalogue"),
             ("/api/show", 403, "GET /models"),
             ("/api/pull", 403, "at the model server"),

@@ -79,7 +79,7 @@ pub fn parse(body: &[u8]) -> Result<Document<'_>, ValidateError> {
     }
     let text = std::str::from_utf8(body)
         .map_err(|fault| invalid(&format!("no UTF-8 after byte {}", fault.valid_up_to())))?;
-    let mut reader = Reader { text, bytes: body, at: 0, left: MAX_VALUES, halves: false, mended: Vec::new() };
+    let mut reader = Reader { text, bytes: body, at: 0, left: MAX_VALUES, half: 0, mended: Vec::new() };
     match reader.document() {
         Ok(Json::Obj(top)) => Ok(Document { top, mended: reader.mended }),
         Ok(other) => {
@@ -109,8 +109,8 @@ struct Reader<'a> {
     at: usize,
     /// Values that may still come.
     left: u32,
-    /// Was half a surrogate pair replaced since the last entry of the top level?
-    halves: bool,
+    /// Behind the last text in which half a surrogate pair was replaced; 0: none since the last entry of the top level.
+    half: usize,
     /// Keys of the top level in whose values that happened.
     mended: Vec<Cow<'a, str>>,
 }
@@ -144,10 +144,7 @@ impl<'a> Reader<'a> {
         };
         self.left = left;
         match self.peek() {
-            Some(b'"') => self.string().map(|(text, halves)| {
-                self.halves |= halves;
-                Json::Str(text)
-            }),
+            Some(b'"') => self.string().map(Json::Str),
             Some(b'{') => self.inside(depth).and_then(|depth| self.object(depth)),
             Some(b'[') => self.inside(depth).and_then(|depth| self.list(depth)),
             Some(b't') => self.word(b"true", Json::Bool(true)),
@@ -188,8 +185,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A text, and whether halves of surrogate pairs in it were replaced.
-    fn string(&mut self) -> Result<(Cow<'a, str>, bool), Fault> {
+    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         let from = self.at + 1;
         let Some((end, escaped)) = lexer::string(self.bytes, from) else {
             self.at = lexer::special(self.bytes, from);
@@ -198,10 +194,13 @@ impl<'a> Reader<'a> {
         let raw = self.text.get(from..end).unwrap_or_default();
         self.at = end + 1;
         if !escaped {
-            return Ok((Cow::Borrowed(raw), false));
+            return Ok(Cow::Borrowed(raw));
         }
         let (text, halves) = lexer::unescape(raw).ok_or(Fault::Syntax("an odd string"))?;
-        Ok((Cow::Owned(text), halves))
+        if halves {
+            self.half = self.at;
+        }
+        Ok(Cow::Owned(text))
     }
 
     fn list(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
@@ -233,8 +232,8 @@ impl<'a> Reader<'a> {
                 return Err(self.expected("expected a key"));
             }
             let key_at = self.at;
-            let (key, halves) = self.string()?;
-            if halves {
+            let key = self.string()?;
+            if self.half > key_at {
                 self.at = key_at;
                 return Err(Fault::Syntax("half a surrogate pair in a key"));
             }
@@ -251,8 +250,8 @@ impl<'a> Reader<'a> {
             }
             self.blank();
             let value = self.value(depth)?;
-            if self.halves && depth == TOP {
-                self.halves = false;
+            if self.half > 0 && depth == TOP {
+                self.half = 0;
                 self.mended.push(key.clone());
             }
             entries.push((key, value));

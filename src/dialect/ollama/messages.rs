@@ -100,7 +100,8 @@ fn turn(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), Valid
 /// Any short text, or none: models have roles of their own (`document 1`, `tool_response`).
 fn role<'t>(at: At<'_>, value: &'t Json<'_>) -> Result<&'t str, ValidateError> {
     let role = bounds::short_text(at, value, MAX_ROLE)?;
-    if role.chars().any(char::is_control) {
+    // Most roles are words of ASCII, and need no second look.
+    if role.bytes().any(|b| !(0x20..0x7f).contains(&b)) && role.chars().any(char::is_control) {
         return Err(at.refuse("must have no control characters"));
     }
     Ok(role)

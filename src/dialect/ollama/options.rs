@@ -122,8 +122,8 @@ fn option(
             knobs::texts(draft, at, value, MAX_STOPS, MAX_STOP)?;
         }
         Bound::Context if draft.rules.options.num_ctx => {
-            let most = draft.caps.max_context.filter(|most| *most > 0).unwrap_or(MAX_CONTEXT);
-            draft.body.member(name, &bounds::integer(at, value, 1, i64::from(most))?);
+            let tokens = tokens(at, value, draft.caps.max_context, MAX_CONTEXT, "limits.max_context")?;
+            draft.body.member(name, &tokens);
         }
         Bound::LoadInt(least, most) if draft.rules.options.load_time => {
             draft.body.member(name, &bounds::integer(at, value, least, most)?);
@@ -137,6 +137,24 @@ fn option(
     Ok(())
 }
 
+/// A number of tokens, within the operator's limit where there is one: the refusal names it.
+fn tokens(
+    at: At<'_>,
+    value: &Json<'_>,
+    limit: Option<u32>,
+    most: u32,
+    name: &str,
+) -> Result<i64, ValidateError> {
+    let limit = limit.filter(|limit| *limit > 0);
+    let judged = bounds::integer(at, value, 1, i64::from(limit.unwrap_or(most)));
+    judged.map_err(|error| match error {
+        ValidateError::Field { field, message } if limit.is_some() => {
+            ValidateError::Field { field, message: format!("{message} ({name})") }
+        }
+        other => other,
+    })
+}
+
 /// `num_predict`: measured, Ollama answers 0 for ever, so 0 and less are taken as unset.
 fn output(
     draft: &mut Draft<'_>,
@@ -147,8 +165,8 @@ fn output(
     let unset = value.and_then(bounds::whole).is_some_and(|tokens| tokens <= 0);
     match value {
         Some(value) if !unset => {
-            let most = draft.caps.max_output.filter(|most| *most > 0).unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
-            let tokens = bounds::integer(AT.field(name), value, 1, i64::from(most))?;
+            let limit = draft.caps.max_output.map(|most| most.min(MAX_OUTPUT));
+            let tokens = tokens(AT.field(name), value, limit, MAX_OUTPUT, "limits.max_output_tokens")?;
             draft.output = u32::try_from(tokens).ok();
             draft.body.member(name, &tokens);
         }
@@ -253,7 +271,10 @@ mod tests {
             );
             assert!(under(route, &with("\"num_predict\":100"), &rules).is_ok());
             let text = under(route, &with("\"num_predict\":101"), &rules).unwrap_err().to_string();
-            assert_eq!(text, "options.num_predict: must be a whole number from 1 to 100, not 101");
+            assert_eq!(
+                text,
+                "options.num_predict: must be a whole number from 1 to 100, not 101 (limits.max_output_tokens)"
+            );
         }
         assert_eq!(sent(&under(Chat, "{}", &rules).unwrap())["options"]["num_predict"], 100);
         assert_eq!(sent(&under(Embed, "{\"input\":\"p\"}", &rules).unwrap()).get("options"), None);
@@ -264,7 +285,11 @@ mod tests {
         let mut rules = rules();
         rules.limits.max_context = Some(8192);
         assert!(under(Generate, &with("\"num_ctx\":8192"), &rules).is_ok());
-        assert!(under(Generate, &with("\"num_ctx\":8193"), &rules).is_err());
+        let text = under(Generate, &with("\"num_ctx\":8193"), &rules).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "options.num_ctx: must be a whole number from 1 to 8192, not 8193 (limits.max_context)"
+        );
         assert!(under(Generate, &with("\"num_ctx\":1"), &rules).is_ok());
         rules.options.num_ctx = false;
         let call = under(Generate, &with("\"num_ctx\":8193,\"top_k\":1"), &rules).unwrap();
