@@ -192,7 +192,7 @@ async fn proxy(
                 _ if progress.is_some() => ReplyBody::Late(Box::new(Late::new(stream, opening, progress))),
                 _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening, None))),
             });
-            head::media_type(response.headers_mut(), head::NDJSON);
+            head::stream(response.headers_mut());
             response
         }
     };
