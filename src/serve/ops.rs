@@ -15,7 +15,7 @@ use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
 use crate::identify::{IdentifyError, Ring};
-use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
+use crate::listen::{Answering, ConnState, Handler, InFlight, Reject, Verb};
 use crate::record::LedgerError;
 use crate::record::metrics::Gauges;
 use crate::respond::{Failure, head};
@@ -159,8 +159,12 @@ impl Handler for Ops {
         })
     }
 
-    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
-        self.front.gate().rejected(peer, reject)
+    fn rejected(&self, peer: SocketAddr, reject: Reject, verb: Verb) -> Vec<u8> {
+        self.front.gate().rejected(peer, reject, verb)
+    }
+
+    fn largest_body(&self) -> usize {
+        BODY
     }
 
     fn is_exempt(&self, _peer: IpAddr) -> bool {
