@@ -9,6 +9,7 @@ mod files;
 mod issuers;
 pub mod keys;
 mod listener;
+mod origins;
 mod parse;
 mod raw;
 mod reader;
@@ -18,6 +19,7 @@ mod value;
 
 pub use fault::{Fault, Faults};
 pub use files::Files;
+pub use origins::{OriginPattern, Origins, is_same_host};
 pub use parse::duration;
 pub use raw::{Changes, Origin, Raw};
 pub use resolved::*;

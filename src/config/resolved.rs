@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::Files;
+use super::origins::Origins;
 use super::raw::Raw;
 use super::upstream_url::UpstreamUrl;
 use crate::types::ModelName;
@@ -146,15 +147,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM.
     pub key: PathBuf,
-}
-
-/// `listen.origins`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// Any origin.
-    Any,
-    /// These, exactly; none by default.
-    Only(Vec<String>),
 }
 
 /// `listen.trusted_proxy`.
