@@ -118,6 +118,8 @@ pub struct Issuer {
     pub keys_url: String,
     /// The claims that name somebody; the first that is there counts.
     pub identity: Vec<String>,
+    /// Does it verify each address itself, so that no claim says so?
+    pub knows_addresses: bool,
     /// Whom to believe about the server of `keys_url`; `None`: the public authorities.
     pub ca_file: Option<PathBuf>,
 }
