@@ -195,7 +195,7 @@ async fn no_answer_to_head_carries_a_body() {
         "HEAD / HTTP/1.1\r\nHost: a\r\nExpect: banana\r\n\r\n",
         "HEAD / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
         "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "HEAD /\r\n",
+        "HEAD /\r\n\r\n",
         "head / HTTP/1.1\r\nHost: a b\r\n\r\n",
         "\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
         " HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
