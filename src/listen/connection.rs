@@ -18,10 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::clock;
 use super::guard::Guarded;
-use super::head::{Reject, Verb};
+use super::head::Reject;
 use super::scratch;
 use super::state::ConnState;
 use super::stream::Stream;
+use super::verb::Verb;
 
 /// Whoever has sent more than anybody may has so long to read the answer.
 const LAST_LOOK: Duration = Duration::from_secs(1);

@@ -10,11 +10,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::clock::{self, Millis, NEVER};
-use super::head::{Reject, Verb};
+use super::head::Reject;
 use super::scan::Scanner;
 use super::scratch;
 use super::state::ConnState;
 use super::stream::Stream;
+use super::verb::Verb;
 
 /// A caller's socket under guard.
 #[derive(Debug)]

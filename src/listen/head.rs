@@ -20,34 +20,6 @@ pub struct Reject {
     pub reason: &'static str,
 }
 
-/// What is known of a request's method, as far as the answer's body depends on it: none may follow the head of an answer to `HEAD` (RFC 9110
-/// section 9.3.2), or whoever stands in front takes it for the next answer's beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verb {
-    /// It could not be read: an empty body is right whatever it was.
-    #[default]
-    Unread,
-    /// `HEAD`.
-    Head,
-    /// Another.
-    Other,
-}
-
-impl Verb {
-    /// By the first bytes of a request. In any case of its letters: who stands in front may forgive more than we do.
-    pub(super) fn by(bytes: &[u8]) -> Self {
-        if bytes.starts_with(b"POST ") || bytes.starts_with(b"GET ") {
-            return Self::Other;
-        }
-        let line = bytes.get(..bytes.len().min(64)).unwrap_or_default();
-        match find(b' ', line, 0).and_then(|end| line.get(..end)) {
-            Some(method) if method.eq_ignore_ascii_case(b"HEAD") => Self::Head,
-            Some(method @ [_, ..]) if method.iter().all(|&b| is_token_byte(b)) => Self::Other,
-            _ => Self::Unread,
-        }
-    }
-}
-
 const MALFORMED: Reject = bad("the request head is malformed");
 
 /// Its size alone says no.

@@ -22,13 +22,15 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod verb;
 
 pub use accept::{Bell, Doors, Settings, serve};
 pub use connection::{Answering, Handler};
 pub use deadlines::Deadlines;
-pub use head::{Reject, Verb};
+pub use head::Reject;
 pub use inlet::{Inlet, TooLarge};
 pub use places::network;
 pub use socket::Socket;
 pub use state::{ConnState, InFlight};
 pub use tls::{Tls, TlsError};
+pub use verb::Verb;

@@ -5,8 +5,9 @@
 //! the caller has left (trust.md A43).
 
 use super::chunked::Broken;
-use super::head::{self, MAX_HEAD, Reject, TOO_LARGE, Verb, bad};
+use super::head::{self, MAX_HEAD, Reject, TOO_LARGE, bad};
 use super::inlet::Inlet;
+use super::verb::Verb;
 
 /// Bytes of one connection, read in order.
 #[derive(Debug, Default)]

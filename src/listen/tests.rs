@@ -20,7 +20,7 @@ use super::{Answering, Bell, ConnState, Deadlines, Doors, Handler, InFlight, Rej
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough that only what never comes runs into it.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Nobody is waited for less than this test's patience.
