@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::clock;
+use super::clock::{self, Millis};
 use super::guard::Guarded;
 use super::head::Reject;
 use super::scratch;
@@ -25,7 +25,7 @@ use super::stream::Stream;
 use super::verb::Verb;
 
 /// Whoever has sent more than anybody may has so long to read the answer.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+const LAST_LOOK: Millis = 1_000;
 
 /// An answer on its way.
 pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -131,7 +131,7 @@ async fn close<H: Handler>(
 /// they send is read and thrown away, for some seconds and up to the largest body; whoever sends more than that has a moment left to read.
 async fn linger(io: &mut Stream, state: &ConnState, most: usize) {
     let clock = &state.clock;
-    state.set_read_by(clock::after(clock::now(), Some(state.deadlines.linger)));
+    state.set_read_by(clock::now().saturating_add(state.deadlines.linger));
     let (mut left, mut said, mut draining) = (most, false, false);
     poll_fn(|cx| {
         clock.begin(cx.waker());
@@ -149,7 +149,7 @@ async fn linger(io: &mut Stream, state: &ConnState, most: usize) {
                 Poll::Ready(Ok(n @ 1..)) if n < left => left -= n,
                 Poll::Ready(Ok(1..)) => {
                     left = 0;
-                    state.set_read_by(state.read_by().min(clock::after(clock.now(), Some(LAST_LOOK))));
+                    state.set_read_by(state.read_by().min(state.hence(LAST_LOOK)));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => break,

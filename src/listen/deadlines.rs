@@ -1,51 +1,51 @@
-//! How long a listener waits, and for what. Tests set their own.
+//! How long a listener waits, and for what, in milliseconds: they are added to a clock on the way of every request. Tests set their own.
 
-use std::time::Duration;
+use super::clock::Millis;
 
 /// Of the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// From the connection, a handshake included, to the first byte of its first request.
-    pub first: Duration,
+    pub first: Millis,
     /// From the first byte of a head to its last.
-    pub head: Duration,
+    pub head: Millis,
     /// Between an answer and the next request.
-    pub idle: Duration,
+    pub idle: Millis,
     /// A body gets this long, and a second more for every KiB that came.
-    pub body: Duration,
+    pub body: Millis,
     /// But never longer.
-    pub body_most: Duration,
+    pub body_most: Millis,
     /// And never so long in silence: what came fast must not buy time to hold it.
-    pub body_silence: Duration,
+    pub body_silence: Millis,
     /// A caller that takes nothing for so long is gone, whatever its socket says.
-    pub write_stall: Duration,
+    pub write_stall: Millis,
     /// Behind an early refusal the rest of the request is read for so long and thrown away, so that the caller comes to read it.
-    pub linger: Duration,
+    pub linger: Millis,
 }
 
 impl Deadlines {
     /// Of the public listener.
     pub const PUBLIC: Self = Self {
-        first: Duration::from_secs(10),
-        head: Duration::from_secs(10),
+        first: 10_000,
+        head: 10_000,
         // Longer than the 90 s that cloudflared keeps its own pool.
-        idle: Duration::from_mins(2),
-        body: Duration::from_secs(10),
-        body_most: Duration::from_mins(10),
-        body_silence: Duration::from_secs(20),
-        write_stall: Duration::from_secs(30),
-        linger: Duration::from_secs(5),
+        idle: 120_000,
+        body: 10_000,
+        body_most: 600_000,
+        body_silence: 20_000,
+        write_stall: 30_000,
+        linger: 5_000,
     };
 
     /// Of the operators' listener: whoever asks there asks at once. All alike, so that of those who wait, the oldest has the least left.
     pub const OPS: Self = Self {
-        first: Duration::from_secs(5),
-        head: Duration::from_secs(5),
-        idle: Duration::from_secs(5),
-        body: Duration::from_secs(5),
-        body_most: Duration::from_secs(30),
-        body_silence: Duration::from_secs(5),
-        write_stall: Duration::from_secs(10),
-        linger: Duration::from_secs(5),
+        first: 5_000,
+        head: 5_000,
+        idle: 5_000,
+        body: 5_000,
+        body_most: 30_000,
+        body_silence: 5_000,
+        write_stall: 10_000,
+        linger: 5_000,
     };
 }

@@ -4,12 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::clock::{self, Millis, NEVER};
+use super::clock::{Millis, NEVER};
 use super::head::Reject;
 use super::scan::Scanner;
 use super::scratch;
@@ -89,7 +88,7 @@ impl Guarded {
         }
         if idle && !self.scanner.is_inside() {
             self.answering = false;
-            self.state.begin_request(clock::after(self.state.clock.now(), Some(self.state.deadlines.head)));
+            self.state.begin_request(self.state.hence(self.state.deadlines.head));
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
         let ready = &mut self.ready;
@@ -138,17 +137,16 @@ impl Guarded {
         }
         self.body_bytes += n as u64;
         let deadlines = &*self.state.deadlines;
-        let earned = (deadlines.body + Duration::from_secs(self.body_bytes >> 10)).min(deadlines.body_most);
-        let silent = clock::after(self.state.clock.now(), Some(deadlines.body_silence));
-        self.state.set_read_by(clock::after(self.body_since, Some(earned)).min(silent));
+        let earned = deadlines.body.saturating_add((self.body_bytes >> 10) * 1_000).min(deadlines.body_most);
+        let silent = self.state.hence(deadlines.body_silence);
+        self.state.set_read_by(self.body_since.saturating_add(earned).min(silent));
     }
 
     fn wrote<T>(&mut self, result: &Poll<io::Result<T>>) {
         match result {
             Poll::Pending if !self.stalled => {
                 self.stalled = true;
-                let stall = Some(self.state.deadlines.write_stall);
-                self.state.set_write_by(clock::after(self.state.clock.now(), stall));
+                self.state.set_write_by(self.state.hence(self.state.deadlines.write_stall));
             }
             Poll::Pending => {}
             Poll::Ready(_) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::clock::{self, Clock, Millis, NEVER};
+use super::clock::{Clock, Millis, NEVER};
 use super::deadlines::Deadlines;
 use super::inlet::Inlet;
 
@@ -34,7 +34,7 @@ pub struct ConnState {
 impl ConnState {
     /// Of a connection that was just accepted.
     pub(super) fn new(clock: Arc<Clock>, deadlines: Arc<Deadlines>) -> Arc<Self> {
-        let read_by = clock::after(clock.now(), Some(deadlines.first));
+        let read_by = clock.now().saturating_add(deadlines.first);
         Arc::new(Self {
             clock,
             deadlines,
@@ -80,13 +80,18 @@ impl ConnState {
         }
     }
 
+    /// The moment so long from now.
+    pub(super) fn hence(&self, wait: Millis) -> Millis {
+        self.clock.now().saturating_add(wait)
+    }
+
     pub(super) fn read_by(&self) -> Millis {
         self.read_by.load(Ordering::Relaxed)
     }
 
     /// Something went out: the idle time begins anew.
     pub(super) fn rearm_idle(&self) {
-        self.set_read_by(clock::after(self.clock.now(), Some(self.deadlines.idle)));
+        self.set_read_by(self.hence(self.deadlines.idle));
     }
 
     pub(super) fn write_by(&self) -> Millis {

@@ -16,11 +16,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::clock::Millis;
 use super::{Answering, Bell, ConnState, Deadlines, Doors, Handler, InFlight, Reject, Settings, Verb, serve};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough that only what never comes runs into it.
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Millis = 600_000;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Nobody is waited for less than this test's patience.
@@ -224,7 +225,7 @@ async fn nobody_who_is_being_answered_makes_room() {
 
 #[tokio::test]
 async fn silence_has_its_end_in_every_phase() {
-    let short = Duration::from_millis(1);
+    let short = 1;
     for (deadlines, sends, said) in [
         (Deadlines { first: short, ..PATIENT }, "", ""),
         (Deadlines { head: short, ..PATIENT }, "GET / HTTP/1.1\r\n", "408 Other"),
@@ -258,7 +259,7 @@ async fn silence_has_its_end_in_every_phase() {
 /// What is behind an early answer is read for a while, up to the largest body, and no longer.
 #[tokio::test]
 async fn what_comes_behind_an_early_answer_is_bounded() {
-    for (linger, sends) in [(Duration::from_millis(200), 1_000), (LONG, 64 << 20)] {
+    for (linger, sends) in [(200, 1_000), (LONG, 64 << 20)] {
         let deadlines = Deadlines { linger, ..PATIENT };
         let gate = Running::start(Tiny::default(), Settings { deadlines, ..settings(10, None, false) }).await;
         let stream = gate.from(1).await;
