@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
-use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
+use crate::listen::{self, Bell, Deadlines, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::boots;
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
@@ -140,6 +140,8 @@ impl App {
         let settings = Settings {
             max_connections: config.listen.max_connections.unwrap_or_else(from_open_files),
             max_per_address: config.listen.max_per_address,
+            makes_room: false,
+            deadlines: Deadlines::PUBLIC,
         };
         let ops = bind_ops(&config.ops)?;
         // Behind the addresses: a start that fails at them leaves no mark in the audit.
@@ -185,13 +187,12 @@ impl App {
 
     /// Does the upstream have the default model, and if not, which other? `None`: it does not answer yet.
     pub async fn find_model(&self) -> Option<Found> {
-        let sweeper = listen::clock::Sweeper::default();
-        let clock = sweeper.clock();
         let gate = self.live.front.gate();
-        let asking = gate.pool.fetch(&clock);
+        let pool = &gate.pool;
+        let asking = listen::clock::alone(|clock| async move { pool.fetch(&clock).await });
         match tokio::time::timeout(std::time::Duration::from_secs(3), asking).await {
-            Ok(Ok(())) if gate.pool.has(&self.default_model)? => Some(Found::Default),
-            Ok(Ok(())) => Some(Found::Other(gate.pool.any_model())),
+            Ok(Ok(())) if pool.has(&self.default_model)? => Some(Found::Default),
+            Ok(Ok(())) => Some(Found::Other(pool.any_model())),
             _ => None,
         }
     }
@@ -246,9 +247,14 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
     }
 }
 
-/// Operators are few; their listener ends at once with the public one.
+/// Operators are few, and nobody may keep them from looking: who idles makes room. Their listener ends at once with the public one.
 async fn serve_ops(listener: TcpListener, ops: Ops, done: Arc<Notify>) {
-    let settings = Settings { max_connections: 64, max_per_address: None };
+    let settings = Settings {
+        max_connections: 64,
+        max_per_address: Some(16),
+        makes_room: true,
+        deadlines: Deadlines::OPS,
+    };
     let stop = async move { done.notified().await };
     listen::serve(
         Doors::plain(listener),

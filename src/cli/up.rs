@@ -16,7 +16,7 @@ use super::serve::{self, Signals};
 use super::{FAILED, Flags, UpArgs, WRONG, complain, pull, reload, say, service, wrong};
 use crate::config::env::{Env, OLLAMA_NUM_PARALLEL};
 use crate::config::{Config, Origin, Raw, UpstreamUrl};
-use crate::listen::clock::Sweeper;
+use crate::listen::clock;
 use crate::route::Pool;
 use crate::types::ModelName;
 
@@ -135,8 +135,7 @@ async fn make_ready(config: &mut Config, upstream: &Upstream, child: &mut Child)
 async fn choose_model(config: &mut Config, pool: &Pool, kind: &Kind) {
     match kind {
         Kind::Engine(_) if !config.default_model_set => {
-            let sweeper = Sweeper::default();
-            if pool.fetch(&sweeper.clock()).await.is_ok()
+            if clock::alone(|clock| async move { pool.fetch(&clock).await }).await.is_ok()
                 && let Some(name) = pool.any_model()
             {
                 config.default_model = name;
@@ -144,7 +143,7 @@ async fn choose_model(config: &mut Config, pool: &Pool, kind: &Kind) {
         }
         Kind::Engine(_) => {}
         Kind::Ollama(_) => {
-            if let Err(why) = pull::pull_if_missing(&config.upstream.url, pool, &config.default_model).await {
+            if let Err(why) = pull::pull_if_missing(&config.upstream, pool, &config.default_model).await {
                 complain(format_args!("warning: {} was not pulled: {why}", config.default_model));
             }
         }
@@ -261,10 +260,9 @@ fn free_port(wanted: u16) -> u16 {
 
 async fn wait_ready(pool: &Pool, child: &mut Child) -> Result<(), String> {
     let asking = async {
-        let sweeper = Sweeper::default();
-        let clock = sweeper.clock();
         loop {
-            let asked = tokio::time::timeout(Duration::from_secs(2), pool.get(&clock, "/api/version")).await;
+            let version = clock::alone(|clock| async move { pool.get(&clock, "/api/version").await });
+            let asked = tokio::time::timeout(Duration::from_secs(2), version).await;
             if matches!(asked, Ok(Ok(_))) {
                 return;
             }

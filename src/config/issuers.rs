@@ -23,7 +23,15 @@ impl Reader<'_> {
         let keys_url = format!("{issuer}/cdn-cgi/access/certs");
         // People have an address, service tokens a common name.
         let identity = vec!["email".to_owned(), "common_name".to_owned()];
-        let issuer = Issuer { prefix: "access", issuer, audience, keys_url, identity, ca_file: None };
+        let issuer = Issuer {
+            prefix: "access",
+            issuer,
+            audience,
+            keys_url,
+            identity,
+            knows_addresses: true,
+            ca_file: None,
+        };
         Some(Access { issuer, is_identity })
     }
 
@@ -51,7 +59,8 @@ impl Reader<'_> {
         if let Some(Err(error)) = ca_file.as_ref().map(std::fs::read) {
             self.bad("oidc.ca_file", &format!("a file that can be read ({})", error.kind()));
         }
-        Some(Issuer { prefix: "oidc", issuer, audience, keys_url, identity: vec![claim], ca_file })
+        let identity = vec![claim];
+        Some(Issuer { prefix: "oidc", issuer, audience, keys_url, identity, knows_addresses: false, ca_file })
     }
 
     /// A setting that means nothing without another.

@@ -87,7 +87,12 @@ pub const KEYS: &[Key] = &[
     ),
     older(
         &["OLLAMA_ORIGINS"],
-        key("listen.origins", List, "", "web origins that may call from a browser; * for all"),
+        key(
+            "listen.origins",
+            List,
+            "",
+            "web origins that may call from a browser, as Ollama writes them: https://app.example, http://localhost:*, chrome-extension://*; * for all",
+        ),
     ),
     key("listen.hosts", List, "", "Host names served in public mode, besides loopback names"),
     key("listen.trusted_proxy", Text, "none", "none, cloudflare, huggingface, caddy, or CIDRs and hops=N"),

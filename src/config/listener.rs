@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::resolved::{Listen, Origins, Socket, TlsFiles, TrustedProxy};
+use super::origins::Origins;
+use super::resolved::{Listen, Socket, TlsFiles, TrustedProxy};
 use super::value::Reader;
 
 impl Reader<'_> {
@@ -61,17 +62,12 @@ impl Reader<'_> {
     }
 
     fn origins(&mut self) -> Origins {
-        let list = self.list("listen.origins");
-        if list.iter().any(|origin| origin == "*") {
-            return Origins::Any;
+        let name = "listen.origins";
+        let (origins, faults) = Origins::parse(&self.list(name));
+        for (value, why) in faults {
+            self.faults.add(name, self.origin(name), format!("{value:?} is not taken: {why}"));
         }
-        for origin in &list {
-            if !is_origin(origin) {
-                let message = format!("{origin:?} is no origin such as https://app.example, and not *");
-                self.faults.add("listen.origins", self.origin("listen.origins"), message);
-            }
-        }
-        Origins::Only(list)
+        origins
     }
 
     fn trusted_proxy(&mut self) -> TrustedProxy {

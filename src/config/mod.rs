@@ -10,6 +10,7 @@ mod found;
 mod issuers;
 pub mod keys;
 mod listener;
+mod origins;
 mod parse;
 mod raw;
 mod reader;
@@ -19,6 +20,7 @@ mod value;
 
 pub use fault::{Fault, Faults};
 pub use files::Files;
+pub use origins::{OriginPattern, Origins, is_same_host};
 pub use parse::duration;
 pub use raw::{Changes, Origin, Raw};
 pub use resolved::*;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::Files;
+use super::origins::Origins;
 use super::raw::Raw;
 use super::upstream_url::UpstreamUrl;
 use crate::types::ModelName;
@@ -117,6 +118,8 @@ pub struct Issuer {
     pub keys_url: String,
     /// The claims that name somebody; the first that is there counts.
     pub identity: Vec<String>,
+    /// Does it verify each address itself, so that no claim says so?
+    pub knows_addresses: bool,
     /// Whom to believe about the server of `keys_url`; `None`: the public authorities.
     pub ca_file: Option<PathBuf>,
 }
@@ -146,15 +149,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM.
     pub key: PathBuf,
-}
-
-/// `listen.origins`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// Any origin.
-    Any,
-    /// These, exactly; none by default.
-    Only(Vec<String>),
 }
 
 /// `listen.trusted_proxy`.

@@ -11,7 +11,7 @@ use crate::types::{KeyId, ModelName, Scope};
 pub struct Caller {
     pub(super) address: Option<IpAddr>,
     pub(super) key: Option<Arc<Key>>,
-    /// The word of Cloudflare Access alone stands for the key: a browser sends it along with whatever a page asks for.
+    /// The word of Cloudflare Access alone stands for the key, or it came by Basic: a browser sends both along with whatever a page asks for.
     pub(super) ambient: bool,
 }
 
@@ -94,6 +94,9 @@ pub enum IdentifyError {
     /// Somebody whose issuer vouches for them, and whom the operator has shut out.
     #[error("this identity was revoked here")]
     ShutOut,
+    /// The key came by Basic, which a browser sends by itself, with the request of a page that is not allowed.
+    #[error("Basic with a request of a foreign page")]
+    ForeignPage,
     /// Public mode, and a Host that is not ours: a page in somebody's browser may be behind it.
     #[error("the host name is not served")]
     Host,

@@ -1,43 +1,70 @@
 //! The credential of a request: the only function that reads these headers.
+//!
+//! Takes a head; promises the one key that it presents. Refuses heads that present two, or one that could be read in two ways: whoever
+//! stands in front may have looked at the other.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-const SCHEME: &str = "bearer ";
+const BEARER: &str = "bearer ";
+const BASIC: &str = "basic ";
 const ASSERTION: HeaderName = HeaderName::from_static("cf-access-jwt-assertion");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What was presented.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Credential<'h> {
-    /// Nothing, or an empty bearer token.
+    /// Nothing, or an empty key.
     None,
     /// This, to be looked up.
-    Key(&'h str),
+    Key(Cow<'h, str>),
+    /// The same, by Basic alone: a browser sends that by itself, whoever wrote the page that made the request.
+    Basic(Cow<'h, str>),
 }
 
-/// `Authorization: Bearer`, or `x-api-key` as Anthropic's clients send it (RFC 6750 section 2.1; the scheme's case does not
-/// matter). Both and different is an error, and so is a scheme that we do not speak.
+/// `Authorization: Bearer`; `x-api-key` as Anthropic's clients send it; or the password of `Authorization: Basic`, of programs that have only
+/// a URL field (RFC 6750 section 2.1, RFC 7617; the scheme's case does not matter). Two that differ are an error. Another scheme is no
+/// key of ours: the answer is the 401 that says which one we speak.
 pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
-    let bearer = match only(headers, &AUTHORIZATION)? {
-        None => None,
-        Some(value) => match value.split_at_checked(SCHEME.len()) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => {
-                let token = token.trim_ascii();
-                if token.bytes().any(|b| b.is_ascii_whitespace()) {
-                    return Err("a bearer token holds no spaces");
-                }
-                Some(token)
-            }
-            // Another scheme is no key of ours: the answer is the 401 that says which scheme we speak.
-            _ => Some(""),
-        },
+    let sent = match only(headers, &AUTHORIZATION)? {
+        Some(value) if let Some(token) = of_scheme(BEARER, value) => Credential::Key(bare(token)?.into()),
+        Some(value) if let Some(token) = of_scheme(BASIC, value) => {
+            Credential::Basic(password(bare(token)?).unwrap_or_default().into())
+        }
+        _ => Credential::None,
     };
-    let plain = only(headers, &API_KEY)?.map(str::trim_ascii);
-    match (bearer.filter(|key| !key.is_empty()), plain.filter(|key| !key.is_empty())) {
-        (Some(a), Some(b)) if a != b => Err("Authorization and x-api-key differ"),
-        (Some(key), _) | (None, Some(key)) => Ok(Credential::Key(key)),
-        (None, None) => Ok(Credential::None),
+    let plain = only(headers, &API_KEY)?.map(bare).transpose()?.filter(|key| !key.is_empty());
+    match (sent, plain) {
+        (Credential::Key(key) | Credential::Basic(key), Some(plain)) if !key.is_empty() && key != plain => {
+            Err("Authorization and x-api-key differ")
+        }
+        (_, Some(plain)) => Ok(Credential::Key(plain.into())),
+        (Credential::Key(key) | Credential::Basic(key), None) if key.is_empty() => Ok(Credential::None),
+        (sent, None) => Ok(sent),
     }
+}
+
+fn of_scheme<'h>(scheme: &str, value: &'h str) -> Option<&'h str> {
+    let (own, token) = value.split_at_checked(scheme.len())?;
+    own.eq_ignore_ascii_case(scheme).then_some(token)
+}
+
+/// One key: a list, or a second scheme behind the first, would be more than one.
+fn bare(token: &str) -> Result<&str, &'static str> {
+    let token = token.trim_ascii();
+    if token.bytes().any(|b| b.is_ascii_whitespace() || b == b',') {
+        return Err("a key holds no spaces and no commas");
+    }
+    Ok(token)
+}
+
+/// The password, whatever the name before it; it may hold colons, the name may not. What cannot be read holds none.
+fn password(token: &str) -> Option<String> {
+    let text = String::from_utf8(STANDARD.decode(token).ok()?).ok()?;
+    text.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 /// The assertion that Cloudflare Access adds to each request it lets through. Signed, so it does not matter who brought it here; the
@@ -66,25 +93,55 @@ mod tests {
         }
         credential(&headers).map(|found| match found {
             Credential::None => None,
-            Credential::Key(key) => Some(key.to_owned()),
+            Credential::Key(key) => Some(key.into_owned()),
+            Credential::Basic(key) => Some(format!("Basic {key}")),
         })
+    }
+
+    fn basic(text: &[u8]) -> String {
+        format!("Basic {}", STANDARD.encode(text))
     }
 
     #[test]
     fn forms() {
-        assert_eq!(ask(&[("authorization", "Bearer abc")]), Ok(Some("abc".into())));
-        assert_eq!(ask(&[("authorization", "bEARER  abc ")]), Ok(Some("abc".into())));
-        assert_eq!(ask(&[("x-api-key", "abc")]), Ok(Some("abc".into())));
-        assert_eq!(ask(&[("x-api-key", "abc"), ("authorization", "Bearer abc")]), Ok(Some("abc".into())));
-        assert_eq!(ask(&[("authorization", "Bearer")]), Ok(None));
-        assert_eq!(ask(&[("authorization", "Basic abc")]), Ok(None));
+        let key = Ok(Some("abc".to_owned()));
+        assert_eq!(ask(&[("authorization", "Bearer abc")]), key);
+        assert_eq!(ask(&[("authorization", "bEARER  abc ")]), key);
+        assert_eq!(ask(&[("x-api-key", "abc")]), key);
+        assert_eq!(ask(&[("x-api-key", "abc"), ("authorization", "Bearer abc")]), key);
+        for none in ["Bearer", "Bearer ", "Digest abc", "Negotiate abc", "abc", "Basic", &basic(b"user:")] {
+            assert_eq!(ask(&[("authorization", none)]), Ok(None), "{none}");
+            assert_eq!(ask(&[("authorization", none), ("x-api-key", "abc")]), key, "{none}");
+        }
         assert_eq!(ask(&[]), Ok(None));
         for bad in [
             &[("authorization", "Bearer a b")][..],
+            &[("authorization", "Bearer a,b")],
+            &[("authorization", "Bearer a, Basic YTpi")],
+            &[("authorization", "Basic YTpi, Bearer a")],
             &[("authorization", "Bearer a"), ("authorization", "Bearer a")],
             &[("x-api-key", "abc"), ("authorization", "Bearer abd")],
+            &[("x-api-key", "abc, abd")],
+            &[("x-api-key", "a"), ("x-api-key", "a")],
         ] {
             assert!(ask(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_basic_is_a_key() {
+        for (text, key) in [("any:abc", "abc"), (":abc", "abc"), ("a:b:c", "b:c"), ("k:ä", "ä")] {
+            let found = ask(&[("authorization", &basic(text.as_bytes()))]);
+            assert_eq!(found, Ok(Some(format!("Basic {key}"))), "{text}");
+        }
+        let sent = basic(b"any:abc").replace("Basic", "bASIC");
+        assert_eq!(ask(&[("authorization", &sent), ("x-api-key", "abc")]), Ok(Some("abc".into())));
+        assert!(ask(&[("authorization", &sent), ("x-api-key", "abd")]).is_err(), "two that differ");
+        // No password at all: as if nothing had come.
+        for none in
+            ["d3Jvbmc=".to_owned(), "abc".into(), "YTpi=".into(), "YTpi!".into(), STANDARD.encode(b"a:\xff")]
+        {
+            assert_eq!(ask(&[("authorization", &format!("Basic {none}"))]), Ok(None), "{none}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Identify: who is calling. The peer address, then the key.
 //!
 //! Takes the peer and the head; promises a [`Caller`], the witness that admission asks for. Refuses a missing or wrong key
-//! (401), two different ones (400), an address that guessed too often (429), a key without the scope (403) and, in public
-//! mode, a Host that is not ours (421). The only place that reads credentials and forwarded headers.
+//! (401), two different ones (400), an address that guessed too often (429), a key without the scope (403), a key by Basic from a
+//! page of somebody else's (403) and, in public mode, a Host that is not ours (421). The only place that reads credentials and forwarded headers.
 
 mod caller;
 mod credential;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::config::{Config, Listen};
+use crate::config::{self, Config, Listen, Origins};
 use crate::listen::clock::Millis;
 use crate::types::{Scope, Scopes};
 
@@ -50,6 +50,7 @@ pub struct Identify {
     access: Option<Arc<Access>>,
     oidc: Option<Arc<Issuer>>,
     hosts: Vec<String>,
+    origins: Origins,
     any_host: bool,
     /// Stays where the rest is renewed.
     lockout: Arc<Lockout>,
@@ -72,6 +73,7 @@ impl Identify {
             access: None,
             oidc: None,
             hosts: listen.hosts.clone(),
+            origins: listen.origins.clone(),
             any_host: listen.public,
             lockout: Arc::default(),
         }
@@ -157,9 +159,13 @@ impl Identify {
             // Public mode: what everybody may do; a key that came anyway is ignored.
             return within(Caller { address, key: None, ambient: false }, scope);
         };
-        let presented = match credential(headers) {
+        let (presented, ambient) = match credential(headers) {
             Ok(Credential::None) => return Err(IdentifyError::Missing),
-            Ok(Credential::Key(key)) => key,
+            Ok(Credential::Key(key)) => (key, false),
+            Ok(Credential::Basic(key)) => {
+                self.own_page(headers)?;
+                (key, true)
+            }
             Err(message) => return Err(IdentifyError::Credential(message)),
         };
         // No key of ours looks like a token: `eyJ` is how a JSON object begins in base64, and an operator's own key has no two dots.
@@ -167,11 +173,23 @@ impl Identify {
             && presented.starts_with("eyJ")
             && presented.matches('.').count() == 2
         {
-            let key = Some(self.key_of(&oidc.verify(presented, now)?)?);
-            return within(Caller { address, key, ambient: false }, scope);
+            let key = Some(self.key_of(&oidc.verify(&presented, now)?)?);
+            return within(Caller { address, key, ambient }, scope);
         }
-        let key = Some(self.found(ring, presented, address, now)?);
-        within(Caller { address, key, ambient: false }, scope)
+        let key = Some(self.found(ring, &presented, address, now)?);
+        within(Caller { address, key, ambient }, scope)
+    }
+
+    /// What a browser sends by itself counts only where no page, or one that may, made the request: the browser says so in
+    /// `Sec-Fetch-Site` (which it leaves out over plain HTTP), and in `Origin` wherever the request could change something.
+    fn own_page(&self, headers: &HeaderMap) -> Result<(), IdentifyError> {
+        let text = |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or(""));
+        let host = text(http::header::HOST).unwrap_or("");
+        let site = text(http::HeaderName::from_static("sec-fetch-site"));
+        let origin = text(http::header::ORIGIN);
+        let own = site.is_none_or(|site| matches!(site, "same-origin" | "none"))
+            && origin.is_none_or(|origin| self.origins.allow(origin) || config::is_same_host(origin, host));
+        if own { Ok(()) } else { Err(IdentifyError::ForeignPage) }
     }
 
     fn found(

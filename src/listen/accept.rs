@@ -1,34 +1,38 @@
 //! The accept loop: a port and perhaps a socket, caps in all and per address, back-off when descriptors run out, and a drain with a
 //! deadline.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::clock::{self, Clock, Sweeper, TICK};
+use super::clock::{Sweeper, TICK};
 use super::connection::{self, Handler};
-use super::guard::HEAD_TIME;
+use super::deadlines::Deadlines;
+use super::places::Places;
 use super::socket::Socket;
+use super::state::ConnState;
 use super::stream::Stream;
 use super::tls::Tls;
 
 /// A running stop gives what streams this long: below the usual 30 s kill of a container runtime.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// How many connections are taken.
+/// How many connections are taken, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// In all.
     pub max_connections: usize,
     /// Per client address, IPv6 by /64; `None`: no bound.
     pub max_per_address: Option<usize>,
+    /// Does who idles longest make room for who comes? Otherwise who comes waits, or is refused where their address has too many.
+    pub makes_room: bool,
+    /// Of each connection.
+    pub deadlines: Deadlines,
 }
 
 /// Who connects through a Unix socket was let in by its file's permissions, as processes of this machine are: a peer on loopback.
@@ -80,12 +84,10 @@ pub async fn serve<H: Handler>(
 ) {
     let shared = Arc::new(Shared {
         sweeper: bell.0,
-        addresses: Mutex::new(HashMap::new()),
-        slots: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
-        all: settings.max_connections.min(Semaphore::MAX_PERMITS),
-        closed: Notify::new(),
+        places: Places::new(&settings),
+        deadlines: Arc::new(settings.deadlines),
     });
-    let accepting = accept_all(&doors, settings, &shared, &handler);
+    let accepting = accept_all(&doors, &shared, &handler);
     let sweeping = async {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -120,24 +122,22 @@ impl Bell {
 
 struct Shared {
     sweeper: Arc<Sweeper>,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
-    slots: Arc<Semaphore>,
-    all: usize,
-    closed: Notify,
+    places: Arc<Places>,
+    deadlines: Arc<Deadlines>,
 }
 
-async fn accept_all<H: Handler>(doors: &Doors, settings: Settings, shared: &Arc<Shared>, handler: &Arc<H>) {
+async fn accept_all<H: Handler>(doors: &Doors, shared: &Shared, handler: &Arc<H>) {
     loop {
-        // The permit first: beyond the cap, callers wait in the kernel's backlog.
-        let Ok(permit) = Arc::clone(&shared.slots).acquire_owned().await else { return };
+        let Some(permit) = shared.places.before_accept().await else { return };
         match doors.accept().await {
             Ok((arrival, peer)) => {
-                if let Some(place) = admit(peer, permit, settings, shared, &**handler) {
-                    let (clock, handler) = (shared.sweeper.clock(), Arc::clone(handler));
-                    let tls = doors.tls.clone();
+                let state = ConnState::new(shared.sweeper.enrol(), Arc::clone(&shared.deadlines));
+                let exempt = handler.is_exempt(peer.ip());
+                if let Some(place) = shared.places.take(peer.ip(), exempt, permit, &state).await {
+                    let (handler, tls) = (Arc::clone(handler), doors.tls.clone());
                     tokio::spawn(async move {
-                        if let Some(stream) = ready(arrival, tls, &clock).await {
-                            connection::run(stream, peer, clock, handler).await;
+                        if let Some(stream) = ready(arrival, tls, &state).await {
+                            connection::run(stream, peer, state, handler).await;
                         }
                         drop(place);
                     });
@@ -160,112 +160,42 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// A place for a peer; `None` where it has too many.
-fn admit<H: Handler>(
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    settings: Settings,
-    shared: &Arc<Shared>,
-    handler: &H,
-) -> Option<Place> {
-    let address = network(peer.ip());
-    let mut place = Place { shared: Arc::clone(shared), address: None, permit: Some(permit) };
-    if let Some(most) = settings.max_per_address
-        && !handler.is_exempt(peer.ip())
-    {
-        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = addresses.entry(address).or_insert(0);
-        if *open >= most {
-            tracing::debug!(client = %address, "refused: too many connections from one address");
-            return None;
-        }
-        *open += 1;
-        place.address = Some(address);
-    }
-    Some(place)
-}
-
-/// The stream that requests come on. A handshake must be whole in the time of a head, and delays no stop.
-async fn ready(arrival: Arrival, tls: Option<Arc<Tls>>, clock: &Clock) -> Option<Stream> {
+/// The stream that requests come on. A handshake counts against the time to the first request, and delays no stop.
+async fn ready(arrival: Arrival, tls: Option<Arc<Tls>>, state: &ConnState) -> Option<Stream> {
     let stream = match arrival {
         Arrival::Ready(stream) => return Some(stream),
         Arrival::Port(stream) => stream,
     };
     let _unsupported = stream.set_nodelay(true);
     let Some(tls) = tls else { return Some(Stream::Tcp(stream)) };
-    let by = clock::after(clock::now(), Some(HEAD_TIME));
+    let clock = &state.clock;
     let mut shaking = pin!(Box::pin(tls.accept(stream)));
     std::future::poll_fn(|cx| {
         clock.begin(cx.waker());
         match shaking.as_mut().poll(cx) {
             Poll::Ready(shaken) => Poll::Ready(shaken.ok().map(|stream| Stream::Tls(Box::new(stream)))),
-            Poll::Pending if clock.passed(by) || clock.draining() => Poll::Ready(None),
+            Poll::Pending if clock.passed(state.read_by()) || clock.draining() || state.gives_way() => {
+                Poll::Ready(None)
+            }
             Poll::Pending => Poll::Pending,
         }
     })
     .await
 }
 
-/// What counts as one client: an IPv4 address, or a /64 of IPv6, which everybody owns at least.
-pub fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-/// A connection's place in the counts, given back when it ends.
-struct Place {
-    shared: Arc<Shared>,
-    address: Option<IpAddr>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(address) = self.address {
-            let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(open) = addresses.get_mut(&address) {
-                *open -= 1;
-                if *open == 0 {
-                    addresses.remove(&address);
-                }
-            }
-        }
-        drop(self.permit.take());
-        self.shared.closed.notify_waiters();
-    }
-}
-
-impl Shared {
-    fn open(&self) -> usize {
-        self.all - self.slots.available_permits()
-    }
-
-    async fn all_closed(&self) {
-        loop {
-            let closed = self.closed.notified();
-            if self.open() == 0 {
-                return;
-            }
-            closed.await;
-        }
-    }
-}
-
 async fn drain(shared: &Shared, hurry: impl Future<Output = ()>) {
     shared.sweeper.drain();
-    if shared.open() > 0 {
-        tracing::info!(connections = shared.open(), "stopping; waiting for running answers");
+    if shared.places.open() > 0 {
+        tracing::info!(connections = shared.places.open(), "stopping; waiting for running answers");
     }
     tokio::select! {
         // Where nothing is open, nothing is cut, however much of a hurry there is.
         biased;
-        () = shared.all_closed() => return,
+        () = shared.places.all_closed() => return,
         () = hurry => {}
         () = tokio::time::sleep(DRAIN) => {}
     }
     shared.sweeper.cut();
-    tracing::warn!(connections = shared.open(), "ending what still runs");
-    let _ended = tokio::time::timeout(Duration::from_secs(1), shared.all_closed()).await;
+    tracing::warn!(connections = shared.places.open(), "ending what still runs");
+    let _ended = tokio::time::timeout(Duration::from_secs(1), shared.places.all_closed()).await;
 }

@@ -3,11 +3,14 @@
 //! A timer per request costs up to 1.8 µs (performance.md); a sweep over one cell per connection costs nothing that could be
 //! measured. Whatever waits on a connection (a head, the queue, the upstream, a heartbeat) asks its [`Clock`] whether a
 //! moment has passed; the clock remembers the earliest moment asked about and wakes the connection's task then.
+//!
+//! A clock that nobody sweeps would let its work wait for ever, so there is none: a listener's clocks are swept by its accept loop, and
+//! work outside of a connection has one from [`alone`], which carries its own timer.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::{Poll, Waker};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -48,6 +51,10 @@ pub struct Clock {
 }
 
 impl Clock {
+    fn new(phase: Arc<Phase>) -> Self {
+        Self { now: AtomicU64::new(now()), next: AtomicU64::new(NEVER), waker: AtomicWaker::new(), phase }
+    }
+
     /// Starts one poll of the connection's task: forgets the moments asked about before, and remembers whom to wake.
     pub fn begin(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -70,6 +77,11 @@ impl Clock {
         }
         self.next.fetch_min(at, Ordering::Relaxed);
         false
+    }
+
+    /// Has its task look again at what it waits for.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// Is the gateway about to stop, so that no connection should be kept for another request?
@@ -97,6 +109,29 @@ pub fn until<'w, F: Future + ?Sized>(
     })
 }
 
+/// Works outside of any connection, under a clock of its own: a wait until some moment ends at that moment, to the millisecond.
+pub fn alone<F: Future>(work: impl FnOnce(Arc<Clock>) -> F) -> impl Future<Output = F::Output> {
+    let clock = Arc::new(Clock::new(Arc::default()));
+    let mut work = Box::pin(work(Arc::clone(&clock)));
+    let mut timer = None;
+    std::future::poll_fn(move |cx| {
+        loop {
+            clock.begin(cx.waker());
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let next = clock.next.load(Ordering::Relaxed);
+            if next == NEVER {
+                return Poll::Pending;
+            }
+            let at = Instant::now() + Duration::from_millis(next.saturating_sub(now()));
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            timer.as_mut().reset(at);
+            ready!(timer.as_mut().poll(cx));
+        }
+    })
+}
+
 #[derive(Debug, Default)]
 struct Phase {
     draining: AtomicBool,
@@ -112,15 +147,16 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A clock for a new connection.
-    pub fn clock(&self) -> Arc<Clock> {
-        let clock = Arc::new(Clock {
-            now: AtomicU64::new(now()),
-            next: AtomicU64::new(NEVER),
-            waker: AtomicWaker::new(),
-            phase: Arc::clone(&self.phase),
-        });
+    pub(super) fn enrol(&self) -> Arc<Clock> {
+        let clock = Arc::new(Clock::new(Arc::clone(&self.phase)));
         self.clocks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&clock));
         clock
+    }
+
+    /// For tests of the stages: a clock that stands still until its test sweeps.
+    #[cfg(test)]
+    pub(crate) fn clock(&self) -> Arc<Clock> {
+        self.enrol()
     }
 
     /// Wakes whoever waits for a moment that has passed; forgets closed connections.
@@ -185,6 +221,22 @@ mod tests {
         clock.next.fetch_min(now(), Ordering::Relaxed);
         sweeper.sweep();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_works_alone_waits_no_longer_than_it_says() {
+        let waited = alone(|clock| async move {
+            let by = after(clock.now(), Some(Duration::from_millis(50)));
+            let first = until(&clock, by, std::pin::pin!(std::future::pending::<()>())).await;
+            // The second wait has its own moment, and is not the first one's.
+            let began = clock.now();
+            let by = after(began, Some(Duration::from_millis(50)));
+            let second = until(&clock, by, std::pin::pin!(std::future::pending::<()>())).await;
+            (first, second, clock.now() - began)
+        });
+        let (first, second, took) = tokio::time::timeout(Duration::from_secs(20), waited).await.unwrap();
+        assert_eq!((first, second), (None, None));
+        assert!(took >= 50, "{took} ms");
     }
 
     #[test]

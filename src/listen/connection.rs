@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,14 +14,18 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::clock::{self, Clock};
-use super::guard::{Guarded, HEAD_TIME};
+use super::clock::{self, Millis};
+use super::guard::Guarded;
 use super::head::Reject;
 use super::scratch;
 use super::state::ConnState;
 use super::stream::Stream;
+use super::verb::Verb;
+
+/// Whoever has sent more than anybody may has so long to read the answer.
+const LAST_LOOK: Millis = 1_000;
 
 /// An answer on its way.
 pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -40,16 +44,24 @@ pub trait Handler: Send + Sync + 'static {
         head: Parts,
     ) -> Answering<Self::Body>;
 
-    /// A connection was refused before it became a request; returns the whole answer to write.
-    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8>;
+    /// A connection was refused before it became a request; returns the whole answer to write, with a body only where one may be.
+    fn rejected(&self, peer: SocketAddr, reject: Reject, verb: Verb) -> Vec<u8>;
+
+    /// Bytes of a body that a caller may send: so many are read behind an early refusal, and thrown away.
+    fn largest_body(&self) -> usize;
 
     /// May this peer open more connections than others?
     fn is_exempt(&self, peer: IpAddr) -> bool;
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run<H: Handler>(stream: Stream, peer: SocketAddr, clock: Arc<Clock>, handler: Arc<H>) {
-    let state = ConnState::new(Arc::clone(&clock), clock::after(clock::now(), Some(HEAD_TIME)));
+pub(super) async fn run<H: Handler>(
+    stream: Stream,
+    peer: SocketAddr,
+    state: Arc<ConnState>,
+    handler: Arc<H>,
+) {
+    let clock = Arc::clone(&state.clock);
     let guarded = Guarded::new(stream, Arc::clone(&state));
     let service = {
         let (handler, state) = (Arc::clone(&handler), Arc::clone(&state));
@@ -79,53 +91,74 @@ pub(super) async fn run<H: Handler>(stream: Stream, peer: SocketAddr, clock: Arc
         if conn.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(false);
         }
-        if clock.passed(state.read_by()) || clock.passed(state.write_by()) {
+        if clock.passed(state.read_by()) || clock.passed(state.write_by()) || state.gives_way() {
             return Poll::Ready(true);
         }
         Poll::Pending
     });
     let late = late.await;
     let parts = conn.into_parts();
-    Box::pin(close(parts.io, late, peer, &*handler)).await;
+    if !state.gives_way() {
+        Box::pin(close(parts.io, late, peer, (&state, &*handler))).await;
+    }
 }
 
 /// Ends a connection: with an answer where it was refused, and without a reset that would swallow the answer.
-async fn close<H: Handler>(mut guarded: Guarded, late: bool, peer: SocketAddr, handler: &H) {
+async fn close<H: Handler>(
+    mut guarded: Guarded,
+    late: bool,
+    peer: SocketAddr,
+    (state, handler): (&ConnState, &H),
+) {
     let slow = Reject { status: StatusCode::REQUEST_TIMEOUT, reason: "the request did not arrive in time" };
     let reject = guarded.rejected().or_else(|| (late && guarded.is_inside_request()).then_some(slow));
     if let Some(reject) = reject {
-        let answer = handler.rejected(peer, reject);
+        let answer = handler.rejected(peer, reject, guarded.verb());
         if !guarded.answering() {
             let writing = guarded.io.write_all(&answer);
             let _ended = tokio::time::timeout(Duration::from_secs(1), writing).await;
         }
     }
-    let ending = async {
-        if reject.is_some() || guarded.is_inside_request() {
-            linger(&mut guarded.io).await;
-        } else if guarded.io.must_flush() {
-            // Without its last word (close_notify) a caller cannot tell the end from a cut.
-            let _closed = guarded.io.shutdown().await;
-        }
-    };
-    let _ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
+    if reject.is_some() || guarded.is_inside_request() {
+        linger(&mut guarded.io, state, handler.largest_body()).await;
+    } else if guarded.io.must_flush() {
+        // Without its last word (close_notify) a caller cannot tell the end from a cut.
+        let _ended = tokio::time::timeout(Duration::from_secs(1), guarded.io.shutdown()).await;
+    }
 }
 
-/// Closing a socket with unread bytes resets it, and a reset can overtake the answer: read a little and throw it away. Bounded by whoever
-/// calls.
-async fn linger(io: &mut Stream) {
-    let _closed = io.shutdown().await;
-    let mut left: usize = 1 << 20;
+/// Closing a socket with unread bytes resets it, and a reset overtakes the answer: many callers read only once they have sent all. So what
+/// they send is read and thrown away, for some seconds and up to the largest body; whoever sends more than that has a moment left to read.
+async fn linger(io: &mut Stream, state: &ConnState, most: usize) {
+    let clock = &state.clock;
+    state.set_read_by(clock::now().saturating_add(state.deadlines.linger));
+    let (mut left, mut said, mut draining) = (most, false, false);
     poll_fn(|cx| {
-        loop {
+        clock.begin(cx.waker());
+        if clock.draining() && !draining {
+            draining = true;
+            state.set_read_by(state.read_by());
+        }
+        // Meanwhile, since whoever takes nothing must not keep us from taking.
+        said = said || Pin::new(&mut *io).poll_shutdown(cx).is_ready();
+        while left > 0 {
             let read = scratch::with(|mut buffer| {
                 Pin::new(&mut *io).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
             });
-            match ready!(read) {
-                Ok(n @ 1..) if n < left => left -= n,
-                _ => return Poll::Ready(()),
+            match read {
+                Poll::Ready(Ok(n @ 1..)) if n < left => left -= n,
+                Poll::Ready(Ok(1..)) => {
+                    left = 0;
+                    state.set_read_by(state.read_by().min(state.hence(LAST_LOOK)));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
             }
         }
+        if clock.passed(state.read_by()) || clock.cut() || state.gives_way() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     })
     .await;
 }

@@ -8,7 +8,7 @@ const ONCE: bool = true;
 const OFTEN: bool = false;
 
 /// By name; the first ones have a place in [`Known`].
-const READ: [(&str, bool); 17] = [
+const READ: [(&str, bool); 19] = [
     ("host", ONCE),
     ("content-length", ONCE),
     ("transfer-encoding", ONCE),
@@ -26,6 +26,8 @@ const READ: [(&str, bool); 17] = [
     ("accept-encoding", OFTEN),
     ("if-none-match", OFTEN),
     ("x-portcullis-phases", ONCE),
+    ("access-control-request-headers", OFTEN),
+    ("sec-fetch-site", ONCE),
 ];
 const HOST: usize = 0;
 const LENGTH: usize = 1;

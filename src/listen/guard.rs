@@ -4,27 +4,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::clock::{self, Millis, NEVER};
+use super::clock::{Millis, NEVER};
 use super::head::Reject;
 use super::scan::Scanner;
 use super::scratch;
 use super::state::ConnState;
 use super::stream::Stream;
-
-/// From the first byte of a head to its last.
-pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
-/// A body gets this long, and a second more for every KiB that came.
-const BODY_TIME: Duration = Duration::from_secs(10);
-const BODY_MOST: Duration = Duration::from_mins(10);
-/// But never so long in silence: what came fast must not buy time to hold it.
-const BODY_SILENCE: Duration = Duration::from_secs(20);
-/// A caller that takes nothing for so long is gone, whatever its socket says.
-const WRITE_STALL: Duration = Duration::from_secs(30);
+use super::verb::Verb;
 
 /// A caller's socket under guard.
 #[derive(Debug)]
@@ -73,6 +63,11 @@ impl Guarded {
         self.scanner.is_inside()
     }
 
+    /// What is known of the present request's method.
+    pub(super) const fn verb(&self) -> Verb {
+        self.scanner.verb()
+    }
+
     fn hand_out(&mut self, cursor: &mut ReadBufCursor<'_>) {
         let rest = self.ready.get(self.given..).unwrap_or_default();
         let n = rest.len().min(cursor.remaining());
@@ -93,7 +88,7 @@ impl Guarded {
         }
         if idle && !self.scanner.is_inside() {
             self.answering = false;
-            self.state.begin_request(clock::after(self.state.clock.now(), Some(HEAD_TIME)));
+            self.state.begin_request(self.state.hence(self.state.deadlines.head));
             (self.body_since, self.body_bytes) = (NEVER, 0);
         }
         let ready = &mut self.ready;
@@ -141,16 +136,17 @@ impl Guarded {
             self.body_since = self.state.clock.now();
         }
         self.body_bytes += n as u64;
-        let earned = BODY_TIME + Duration::from_secs(self.body_bytes >> 10);
-        let silent = clock::after(self.state.clock.now(), Some(BODY_SILENCE));
-        self.state.set_read_by(clock::after(self.body_since, Some(earned.min(BODY_MOST))).min(silent));
+        let deadlines = &*self.state.deadlines;
+        let earned = deadlines.body.saturating_add((self.body_bytes >> 10) * 1_000).min(deadlines.body_most);
+        let silent = self.state.hence(deadlines.body_silence);
+        self.state.set_read_by(self.body_since.saturating_add(earned).min(silent));
     }
 
     fn wrote<T>(&mut self, result: &Poll<io::Result<T>>) {
         match result {
             Poll::Pending if !self.stalled => {
                 self.stalled = true;
-                self.state.set_write_by(clock::after(self.state.clock.now(), Some(WRITE_STALL)));
+                self.state.set_write_by(self.state.hence(self.state.deadlines.write_stall));
             }
             Poll::Pending => {}
             Poll::Ready(_) => {

@@ -7,12 +7,14 @@
 use super::chunked::Broken;
 use super::head::{self, MAX_HEAD, Reject, TOO_LARGE, bad};
 use super::inlet::Inlet;
+use super::verb::Verb;
 
 /// Bytes of one connection, read in order.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     phase: Phase,
     held: Vec<u8>,
+    verb: Verb,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
@@ -60,6 +62,11 @@ impl Scanner {
         self.phase == Phase::Body
     }
 
+    /// What is known of the method of the request that is coming, or being answered.
+    pub(super) const fn verb(&self) -> Verb {
+        self.verb
+    }
+
     /// Has the request come to its end?
     pub(super) fn is_whole(&self) -> bool {
         self.phase == Phase::Whole
@@ -68,6 +75,7 @@ impl Scanner {
     fn head(&mut self, input: &[u8], inlet: &Inlet, pass: impl FnMut(&[u8])) -> Result<bool, Reject> {
         let seen = self.held.len();
         if seen == 0 {
+            self.verb = Verb::by(input);
             match head::end_of(input, 0)? {
                 Some(end) => {
                     let (head, rest) = input.split_at(end);
@@ -78,6 +86,7 @@ impl Scanner {
             }
         }
         self.held.extend_from_slice(input);
+        self.verb = Verb::by(&self.held);
         let Some(end) = head::end_of(&self.held, seen)? else {
             return if self.held.len() > MAX_HEAD { Err(TOO_LARGE) } else { Ok(false) };
         };

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::clock::{self, Clock, Millis, NEVER};
+use super::clock::{Clock, Millis, NEVER};
+use super::deadlines::Deadlines;
 use super::inlet::Inlet;
-
-/// A connection without a request may stay this long: longer than the 90 s that cloudflared keeps its own pool.
-const IDLE: Duration = Duration::from_mins(2);
 
 /// Once the gateway stops, what is left of a request must come within this.
 const LAST_WORDS: Millis = 2_000;
@@ -20,10 +17,14 @@ pub struct ConnState {
     pub clock: Arc<Clock>,
     /// The body of the present request.
     pub inlet: Inlet,
+    /// How long it may take over what.
+    pub(super) deadlines: Arc<Deadlines>,
     /// Is a whole request with us that was not yet answered to its end?
     busy: AtomicBool,
     /// Was the present request answered before all of it had come?
     answered: AtomicBool,
+    /// Must it end, so that a newcomer has its place?
+    gives_way: AtomicBool,
     /// Until when the next step of reading must have happened.
     read_by: AtomicU64,
     /// Until when the caller must have taken something; never, while it does.
@@ -31,12 +32,16 @@ pub struct ConnState {
 }
 
 impl ConnState {
-    pub(super) fn new(clock: Arc<Clock>, read_by: Millis) -> Arc<Self> {
+    /// Of a connection that was just accepted.
+    pub(super) fn new(clock: Arc<Clock>, deadlines: Arc<Deadlines>) -> Arc<Self> {
+        let read_by = clock.now().saturating_add(deadlines.first);
         Arc::new(Self {
             clock,
+            deadlines,
             inlet: Inlet::default(),
             busy: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             read_by: AtomicU64::new(read_by),
             write_by: AtomicU64::new(NEVER),
         })
@@ -49,6 +54,16 @@ impl ConnState {
 
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Ends it as soon as its task looks: without an answer, since nobody has asked anything, or not to the end.
+    pub(super) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+        self.clock.wake();
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     /// The first byte of a request has come.
@@ -65,13 +80,18 @@ impl ConnState {
         }
     }
 
+    /// The moment so long from now.
+    pub(super) fn hence(&self, wait: Millis) -> Millis {
+        self.clock.now().saturating_add(wait)
+    }
+
     pub(super) fn read_by(&self) -> Millis {
         self.read_by.load(Ordering::Relaxed)
     }
 
     /// Something went out: the idle time begins anew.
     pub(super) fn rearm_idle(&self) {
-        self.set_read_by(clock::after(self.clock.now(), Some(IDLE)));
+        self.set_read_by(self.hence(self.deadlines.idle));
     }
 
     pub(super) fn write_by(&self) -> Millis {

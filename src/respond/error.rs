@@ -190,6 +190,10 @@ impl From<IdentifyError> for Failure {
             IdentifyError::ShutOut => {
                 Self::refused(StatusCode::FORBIDDEN, "this identity may not use this gateway")
             }
+            IdentifyError::ForeignPage => Self::refused(
+                StatusCode::FORBIDDEN,
+                "a page of another origin made this request, and the browser added the key: such a page must send it as Authorization: Bearer",
+            ),
             IdentifyError::Host => Self::refused(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this host name is not served; the operator can list it in listen.hosts",

@@ -14,7 +14,10 @@ pub const PHASES: HeaderName = HeaderName::from_static("x-portcullis-phases");
 /// JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// A stream of JSON lines.
-pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// nginx holds an answer back until its end where it is not asked otherwise.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
@@ -41,6 +44,12 @@ pub fn common(headers: &mut HeaderMap, id: RequestId) {
 /// The media type.
 pub fn media_type(headers: &mut HeaderMap, value: HeaderValue) {
     headers.insert(CONTENT_TYPE, value);
+}
+
+/// Lines that are to be seen as they come.
+pub fn stream(headers: &mut HeaderMap) {
+    media_type(headers, NDJSON);
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
 }
 
 /// The state of the caller's limits.

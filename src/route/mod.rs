@@ -189,10 +189,8 @@ impl Pool {
             self.catalogue.asked(now);
             let pool = Arc::clone(self);
             tokio::spawn(async move {
-                let sweeper = clock::Sweeper::default();
-                // A clock that nobody sweeps: the outer timeout bounds it.
-                let clock = sweeper.clock();
-                if let Ok(Err(error)) = tokio::time::timeout(PROBE, pool.fetch(&clock)).await {
+                let asking = clock::alone(|clock| async move { pool.fetch(&clock).await });
+                if let Err(error) = asking.await {
                     tracing::debug!(%error, "the upstream's model list could not be read again");
                 }
             });

@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::gate::Gate;
 use crate::config::Config;
 use crate::forward::ReplyBody;
-use crate::listen::{Answering, ConnState, Handler, Reject};
+use crate::listen::{Answering, ConnState, Handler, Reject, Verb};
 
 /// What every connection asks for the gate of its next request.
 #[derive(Debug)]
@@ -44,8 +44,12 @@ impl Handler for Front {
         self.gate().answer(state, peer, head)
     }
 
-    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
-        self.0.load().rejected(peer, reject)
+    fn rejected(&self, peer: SocketAddr, reject: Reject, verb: Verb) -> Vec<u8> {
+        self.0.load().rejected(peer, reject, verb)
+    }
+
+    fn largest_body(&self) -> usize {
+        self.0.load().rules.limits.body
     }
 
     fn is_exempt(&self, peer: IpAddr) -> bool {

@@ -20,7 +20,7 @@ use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{Identify, Ring};
 use crate::listen::clock::Clock;
-use crate::listen::{Answering, ConnState, InFlight, Reject};
+use crate::listen::{Answering, ConnState, InFlight, Reject, Verb};
 use crate::queue::Slots;
 use crate::record::{Desk, Ending, Record};
 use crate::respond::{Failure, cors, head};
@@ -197,24 +197,29 @@ impl Gate {
     }
 
     /// The answer to what never became a request.
-    pub(super) fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
+    pub(super) fn rejected(&self, peer: SocketAddr, reject: Reject, verb: Verb) -> Vec<u8> {
         use std::io::Write;
         let id = self.ids.next();
-        let mut record = Record::open(&self.desk, id, http::Method::default(), "-");
+        let method = if verb == Verb::Head { http::Method::HEAD } else { http::Method::GET };
+        let mut record = Record::open(&self.desk, id, method, "-");
         record.client = Some(peer.ip());
         record.status = reject.status.as_u16();
         record.fail(Side::Client, reject.reason);
         record.end(Ending::Refused);
         let body = Failure::refused(reject.status, reject.reason).response().into_body();
+        let (length, body) = match verb {
+            Verb::Other => (body.len(), body),
+            Verb::Head => (body.len(), Vec::new()),
+            Verb::Unread => (0, Vec::new()),
+        };
         let mut out = Vec::new();
         // Writing to a vector cannot fail.
         let _written = write!(
             out,
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {length}\r\n\
              x-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
             reject.status.as_u16(),
             reject.status.canonical_reason().unwrap_or("Error"),
-            body.len(),
         );
         out.extend_from_slice(&body);
         out

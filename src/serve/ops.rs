@@ -15,7 +15,7 @@ use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
 use crate::identify::{IdentifyError, Ring};
-use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
+use crate::listen::{Answering, ConnState, Handler, InFlight, Reject, Verb};
 use crate::record::LedgerError;
 use crate::record::metrics::Gauges;
 use crate::respond::{Failure, head};
@@ -105,7 +105,9 @@ impl Ops {
                     tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");
                 }
             })?;
-        intake::media_type(&request.headers, true)?;
+        // What asks for nothing but to look has no body to speak of.
+        let keyed = caller.has_presented_key() || request.method == Method::GET;
+        intake::media_type(&request.headers, keyed)?;
         let read = state.inlet.read(BODY).await;
         let body = read.map_err(|_| {
             let text = format!("the body is larger than {BODY} bytes");
@@ -167,8 +169,12 @@ impl Handler for Ops {
         })
     }
 
-    fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
-        self.front.gate().rejected(peer, reject)
+    fn rejected(&self, peer: SocketAddr, reject: Reject, verb: Verb) -> Vec<u8> {
+        self.front.gate().rejected(peer, reject, verb)
+    }
+
+    fn largest_body(&self) -> usize {
+        BODY
     }
 
     fn is_exempt(&self, _peer: IpAddr) -> bool {

@@ -193,7 +193,7 @@ async fn proxy(
                 _ if progress.is_some() => ReplyBody::Late(Box::new(Late::new(stream, opening, progress))),
                 _ => ReplyBody::Late(Box::new(Late::new(stream.overdue(), opening, None))),
             });
-            head::media_type(response.headers_mut(), head::NDJSON);
+            head::stream(response.headers_mut());
             response
         }
     };
@@ -260,22 +260,16 @@ fn opening(
     })
 }
 
-/// A preflight, or 405: no route of ours answers OPTIONS itself.
+/// A preflight of an origin that may call, on every path: so that what is wrong with the real request reaches the page's own code. To
+/// everybody else 405: no route of ours answers OPTIONS itself.
 fn options(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<Response<ReplyBody>, Failure> {
-    let path = request.uri.path();
-    let Some(methods) = endpoint::methods(path, gate.switches) else {
-        endpoint::resolve(&request.method, path, gate.switches)?;
-        return Err(endpoint::Refusal::Unknown.into());
-    };
-    if !cors::is_preflight(&request.headers) {
-        return Err(endpoint::Refusal::Method(methods).into());
+    if !cors::is_preflight(&gate.origins, &request.headers) {
+        let methods = endpoint::methods(request.uri.path(), gate.switches);
+        return Err(endpoint::Refusal::Method(methods.unwrap_or("OPTIONS")).into());
     }
-    let allowed = cors::allowed(&gate.origins, &request.headers).is_some();
     let mut response = visit.whole("", None);
     *response.status_mut() = StatusCode::NO_CONTENT;
-    if allowed {
-        cors::preflight(methods, response.headers_mut());
-    }
+    cors::preflight(&request.headers, response.headers_mut());
     note(visit, |record| {
         record.status = 204;
         record.end(Ending::Done);

@@ -7,7 +7,7 @@ use mock_ollama::{On, Script};
 use serde_json::json;
 
 use crate::client::{Answer, Conn};
-use crate::harness::{Gateway, MODEL, PATIENCE, chat, post};
+use crate::harness::{Gateway, KEY, MODEL, PATIENCE, chat, post};
 
 /// A chat of about this many bytes.
 fn large(bytes: usize) -> String {
@@ -113,6 +113,39 @@ async fn a_stop_does_not_wait_for_a_body_that_does_not_come() {
     let answer = answered(&mut conn).await;
     assert!(matches!(answer.status, 0 | 503), "{answer:?}");
     tokio::time::timeout(PATIENCE, stopped).await.expect("it waits for ever").unwrap();
+}
+
+/// Many programs read an answer only once they have sent all: Node's `fetch`, Python's `http.client`. A reset would swallow it.
+#[tokio::test]
+async fn an_early_refusal_reaches_who_is_still_sending() {
+    let gate = Gateway::with(&[("PORTCULLIS_LIMITS_BODY", "6MiB")]).await;
+    let spent = Gateway::with(&[("PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE", "1")]).await;
+    assert_eq!(spent.chat(false).await.status, 200);
+    let right = post("/api/chat");
+    for (gate, head, size, status) in [
+        (&gate, right.replace(KEY, "wrong-but-long-enough-for-a-key"), 5 << 20, 401),
+        (&gate, right.replace("Authorization", "X-Nothing"), 5 << 20, 401),
+        (&gate, post("/api/pull"), 5 << 20, 403),
+        (&gate, right.clone(), 7 << 20, 413),
+        (&gate, right.replace("application/json", "image/png"), 5 << 20, 415),
+        (&spent, right.clone(), 8 << 20, 429),
+    ] {
+        let mut conn = gate.connect().await;
+        conn.write(format!("{head}Content-Length: {size}\r\n\r\n").as_bytes()).await;
+        // The answer waits while these are sent.
+        for piece in vec![b' '; size].chunks(64 << 10) {
+            assert!(conn.try_write(piece).await, "cut after {status} of {size} bytes");
+            tokio::task::yield_now().await;
+        }
+        let answer = conn.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{answer:?}");
+        conn.assert_closed().await;
+    }
+    gate.assert_nothing_upstream();
+    // At once, too, for those who look while they send.
+    let mut conn = gate.connect().await;
+    conn.write(format!("{}Content-Length: 900000000\r\n\r\n ", post("/api/pull")).as_bytes()).await;
+    assert_eq!(answered(&mut conn).await.status, 403);
 }
 
 /// Beyond the cap by its chunks alone: refused as soon as that is known, whatever else would come.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::harness::PATIENCE;
 
 /// The headers that may leave the gateway; anything else is a leak.
-const ALLOWED: [&str; 27] = [
+const ALLOWED: [&str; 28] = [
     "content-type",
     "content-length",
     "transfer-encoding",
@@ -37,6 +37,7 @@ const ALLOWED: [&str; 27] = [
     "x-ratelimit-",
     "etag",
     "content-encoding",
+    "x-accel-buffering",
 ];
 
 #[derive(Debug, Default, Clone)]
@@ -83,6 +84,12 @@ impl Conn {
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         // A gateway that has refused already may have closed: the answer tells.
         self.stream.write_all(bytes).await.ok();
+    }
+
+    /// Does the gateway take these bytes?
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
+        let written = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        written.expect("the gateway takes nothing").is_ok()
     }
 
     /// A head without its length and final blank line, and a body.

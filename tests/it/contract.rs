@@ -250,7 +250,8 @@ async fn cross_origin_answers_are_ours() {
     let gate = Gateway::with(&[("OLLAMA_ORIGINS", "https://app.example")]).await;
     let ask = async |origin: &str, method: &str| {
         let head = format!(
-            "{method} /models HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+            "{method} /models HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\
+             Access-Control-Request-Headers: Authorization,X-Stainless-OS,X-Evil\r\n\r\n"
         );
         let mut conn = gate.connect().await;
         conn.write(head.as_bytes()).await;
@@ -261,14 +262,71 @@ async fn cross_origin_answers_are_ours() {
         (preflight.status, preflight.header("access-control-allow-origin")),
         (204, Some("https://app.example"))
     );
-    assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
-    assert_eq!(preflight.header("vary"), Some("Origin"));
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("authorization, x-stainless-os"),
+        "those that were asked for, and that we know"
+    );
+    let vary: Vec<_> = preflight.headers.iter().filter(|(name, _)| name == "vary").collect();
+    assert!(vary.iter().any(|(_, value)| value == "Origin"), "{vary:?}");
     let refused = ask("https://app.example", "GET").await;
     assert_eq!(
         (refused.status, refused.header("access-control-allow-origin")),
         (401, Some("https://app.example"))
     );
     for evil in ["https://evil.example", "null", "https://app.example.evil.example", "http://app.example"] {
-        assert_eq!(ask(evil, "OPTIONS").await.header("access-control-allow-origin"), None, "{evil}");
+        let refused = ask(evil, "OPTIONS").await;
+        assert_eq!(
+            (refused.status, refused.header("access-control-allow-origin"), refused.header("allow")),
+            (405, None, Some("GET, HEAD")),
+            "{evil}"
+        );
+        assert_eq!(ask(evil, "GET").await.header("access-control-allow-origin"), None, "{evil}");
+    }
+    let exposed = refused.header("access-control-expose-headers").unwrap();
+    for name in ["x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests", "retry-after", "x-request-id"]
+    {
+        assert!(exposed.contains(name), "{exposed}");
+    }
+}
+
+/// A preflight that fails hides the reason: the browser says "CORS", whatever is wrong.
+#[tokio::test]
+async fn a_preflight_passes_on_every_path_so_that_the_refusal_can_be_read() {
+    let gate = Gateway::with(&[("OLLAMA_ORIGINS", "chrome-extension://*,http://localhost:*")]).await;
+    let send = async |method: &str, path: &str, fields: &str| {
+        let mut conn = gate.connect().await;
+        conn.write(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).await;
+        conn.answer().await
+    };
+    for origin in ["http://localhost:3000", "chrome-extension://abc"] {
+        let asked = format!("Origin: {origin}\r\nAccess-Control-Request-Method: DELETE\r\n");
+        for (path, status) in [
+            ("/api/tags", 403),
+            ("/api/pull", 403),
+            ("/v1/nonesuch", 403),
+            ("/nothing", 404),
+            ("//api/chat", 400),
+            ("/api/%63hat", 400),
+            ("/chat", 405),
+        ] {
+            let preflight = send("OPTIONS", path, &asked).await;
+            assert_eq!(
+                (preflight.status, preflight.header("access-control-allow-origin")),
+                (204, Some(origin))
+            );
+            assert!(preflight.header("access-control-allow-methods").unwrap().contains("DELETE"));
+            let real = send("DELETE", path, &format!("Origin: {origin}\r\n")).await;
+            assert_eq!(
+                (real.status, real.header("access-control-allow-origin")),
+                (status, Some(origin)),
+                "{path}"
+            );
+        }
+    }
+    for fields in ["", "Origin: http://localhost:1\r\n", "Access-Control-Request-Method: GET\r\n"] {
+        for path in ["/chat", "/nothing"] {
+            assert_eq!(send("OPTIONS", path, fields).await.status, 405, "{path} {fields}");
+        }
     }
 }

@@ -114,6 +114,14 @@ async fn tls_in_process() {
         let answer = conn.answer().await;
         assert!(answer.status == 200 && answer.whole, "{answer:?}");
     }
+    // Who sends all before they read hears a refusal here as well.
+    let mut conn = tls(&gate, &trusted).await.unwrap();
+    let head = post("/api/chat").replace(KEY, "wrong-but-long-enough-for-a-key");
+    conn.write(format!("{head}Content-Length: {}\r\n\r\n", 6 << 20).as_bytes()).await;
+    for piece in vec![b' '; 6 << 20].chunks(64 << 10) {
+        assert!(conn.try_write(piece).await, "cut while it was sending");
+    }
+    assert_eq!(conn.answer().await.status, 401);
     // Larger than every buffer on the way, to a reader who lets it fill them all first.
     gate.mock.script(On::Any, Script { tokens: Some(4_000), token_size: Some(1_000), ..Script::default() });
     let mut conn = tls(&gate, &trusted).await.unwrap();

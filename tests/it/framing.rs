@@ -178,3 +178,78 @@ async fn a_refusal_before_the_body_announces_the_close() {
     let kept = gate.post("/nothing", "{}").await;
     assert_eq!((kept.status, kept.header("connection")), (404, None), "all of it had come");
 }
+
+/// Nothing follows the head of an answer to `HEAD`, whatever is wrong with the request: whoever stands in front would take it for the next
+/// answer's beginning.
+#[tokio::test]
+async fn no_answer_to_head_carries_a_body() {
+    let gate = Gateway::with(&[("OLLAMA_ORIGINS", "https://app.example")]).await;
+    let long = "y".repeat(40_000);
+    for head in [
+        "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "HEAD / HTTP/1.1\r\n\r\n",
+        "HEAD / HTTP/1.1\nHost: a\n\n",
+        "HEAD / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nExpect: banana\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD /\r\n\r\n",
+        "head / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        " HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        &format!("HEAD /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        &format!("HEAD / HTTP/1.1\r\nHost: a\r\nX: {long}"),
+        // Not by the guard.
+        "HEAD /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD /%2f HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD /api/chat HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD /api/tags HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD /models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD /chat HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ] {
+        for n in [head.len(), 3] {
+            let mut conn = gate.connect().await;
+            for piece in head.as_bytes().chunks(n) {
+                conn.write(piece).await;
+                if n < 10 && head.len() < 1_000 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let said = String::from_utf8(conn.until_end().await).unwrap();
+            let behind = said.split_once("\r\n\r\n").map(|(_, behind)| behind);
+            let shown = head.get(..head.len().min(100));
+            assert!(said.starts_with("HTTP/1.1 ") && behind == Some(""), "{shown:?}: {said}");
+        }
+    }
+    // With the length that a GET would have had, and the same connection goes on.
+    let mut conn = gate.connect().await;
+    for _ in 0..2 {
+        conn.write(b"HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = conn.head().await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.header("content-length").is_some_and(|length| length != "0"), "{answer:?}");
+    }
+    conn.write(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(!conn.answer().await.body.is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_answers_head_without_a_body_too() {
+    let mut gate = Gateway::start().await;
+    gate.mock.script(On::path("/api/version"), Script { never: true, ..Script::default() });
+    let mut conn = gate.connect().await;
+    conn.write(b"HEAD /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let asked = async {
+        while gate.mock.probes().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    let stopped = gate.stop_now();
+    let said = String::from_utf8(conn.until_end().await).unwrap();
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.ends_with("\r\n\r\n"), "{said}");
+    stopped.await.unwrap();
+}

@@ -17,6 +17,7 @@ mod cancel;
 mod client;
 mod command;
 mod contract;
+mod credentials;
 mod docs;
 mod doctor;
 mod doors;

@@ -107,3 +107,25 @@ async fn the_admin_api_makes_lists_rotates_and_ends_keys() {
     let usage = parsed(&ask(&gate, "GET", "/admin/usage", &boss, "").await.body);
     assert!(usage["usage"].as_array().unwrap().iter().any(|row| row["key_id"] == id));
 }
+
+/// The metrics are looked at when something is wrong: whoever holds connections open must not keep operators from looking.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_do_not_shut_operators_out() {
+    let gate = Gateway::start().await;
+    let mut silent = Vec::new();
+    for n in 0..80 {
+        let mut conn = Conn::open(gate.ops).await;
+        match n % 3 {
+            0 => {}
+            // A head that does not end, and one whose body does not come.
+            1 => conn.write(b"GET /metrics HT").await,
+            _ => conn.write(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n").await,
+        }
+        silent.push(conn);
+    }
+    for _ in 0..3 {
+        assert_eq!(ask(&gate, "GET", "/healthz", KEY, "").await.status, 200);
+    }
+    // The first of them had to go, though nothing was said.
+    silent.remove(0).assert_closed().await;
+}

@@ -20,6 +20,7 @@ async fn lines_come_as_they_are_written() {
         .script(On::Any, Script { tokens: Some(3), gap: Duration::from_millis(300), ..Script::default() });
     let (mut conn, head) = gate.stream().await;
     assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(head.header("x-accel-buffering"), Some("no"), "or nginx holds all of it back");
     assert_eq!(head.header("content-length"), None);
     assert!(conn.chunk().await.is_some());
     // The first line is here while the model still writes.

@@ -20,11 +20,22 @@ struct Up {
 
 impl Up {
     fn start(name: &str) -> Self {
+        Self::with(name, None)
+    }
+
+    /// `mute`: all that is said to a pull.
+    fn with(name: &str, mute: Option<&str>) -> Self {
         let folder = std::env::temp_dir().join(format!("portcullis-up-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let fake = folder.join("ollama");
         fs::write(&fake, FAKE).unwrap();
         fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+        if let Some(mute) = mute {
+            fs::write(folder.join("mute"), mute).unwrap();
+        }
+        // The tests run side by side: each looks for its upstream's port from another number on.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let errors = fs::File::create(folder.join("stderr")).unwrap();
         let path = format!("{}:{}", folder.display(), std::env::var_os("PATH").unwrap().to_string_lossy());
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["up", "--port", "0"])
@@ -34,10 +45,13 @@ impl Up {
             .env("OLLAMA_API_KEY", KEY)
             .env("OLLAMA_ORIGINS", "*")
             .env("OLLAMA_HOST", "0.0.0.0")
+            .env("OLLAMA_LOCAL_URL", format!("http://{free}"))
             .env("OLLAMA_MODEL", "tiny:1b")
+            .env("PORTCULLIS_UPSTREAM_FIRST_BYTE_TIMEOUT", "1s")
+            .env("PORTCULLIS_UPSTREAM_IDLE_TIMEOUT", "1s")
             .current_dir(&folder)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(errors)
             .spawn()
             .unwrap();
         let mut port = None;
@@ -104,4 +118,18 @@ async fn the_upstream_is_bound_to_loopback_pulls_is_restarted_and_ends_with_us()
     assert!(Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap().success());
     assert_eq!(up.child.wait().unwrap().code(), Some(0));
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the upstream outlived us");
+}
+
+#[test]
+fn a_pull_that_hears_nothing_ends_with_a_warning_and_the_gate_opens() {
+    for (mute, why) in [
+        ("", "no answer in time"),
+        (r#"{"status":"pulling","total":10,"completed":5}"#, "the upstream fell silent for 1s"),
+    ] {
+        let mut up = Up::with("mute", Some(mute));
+        let told = up.read("stderr");
+        assert!(told.contains("tiny:1b was not pulled") && told.contains(why), "{told}");
+        assert!(Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap().success());
+        assert_eq!(up.child.wait().unwrap().code(), Some(0));
+    }
 }

@@ -48,6 +48,7 @@ pub(super) struct Identity {
 pub(super) struct Issuer {
     prefix: &'static str,
     claims: Vec<String>,
+    knows_addresses: bool,
     rules: Validation,
     keys: Arc<SigningKeys>,
 }
@@ -62,7 +63,13 @@ impl Issuer {
         rules.set_audience(&config.audience);
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
         let keys = SigningKeys::fetched(config.keys_url.clone(), config.ca_file.clone());
-        Self { prefix: config.prefix, claims: config.identity.clone(), rules, keys }
+        Self {
+            prefix: config.prefix,
+            claims: config.identity.clone(),
+            knows_addresses: config.knows_addresses,
+            rules,
+            keys,
+        }
     }
 
     /// Whom this token speaks for.
@@ -104,9 +111,11 @@ impl Issuer {
             Some((claim.as_str(), text))
         });
         let (claim, text) = named.ok_or(TokenError::Invalid("the token names nobody"))?;
-        // An address that anybody could have typed in is nobody's.
+        // An address that anybody could have typed in is nobody's: the issuer must say that it looked (OpenID Connect Core section 5.1).
         let verified = claims.get("email_verified");
-        if claim == "email" && verified.is_some_and(|verified| *verified != true && *verified != "true") {
+        let verified =
+            verified.map_or(self.knows_addresses, |verified| *verified == true || *verified == "true");
+        if claim == "email" && !verified {
             return Err(TokenError::Invalid("the token's email address is not verified"));
         }
         if text.len() > 320 || text.chars().any(char::is_control) {
