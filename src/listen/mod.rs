@@ -22,7 +22,7 @@ mod tls;
 pub use accept::{Bell, Doors, Settings, network, serve};
 pub use connection::{Answering, Handler};
 pub use head::Reject;
-pub use inlet::{Inlet, TooLarge};
+pub use inlet::{Freely, Grants, Inlet, UNASKED, Unread};
 pub use socket::Socket;
 pub use state::{ConnState, InFlight};
 pub use tls::{Tls, TlsError};

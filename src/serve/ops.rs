@@ -15,7 +15,7 @@ use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
 use crate::identify::{IdentifyError, Ring};
-use crate::listen::{Answering, ConnState, Handler, InFlight, Reject};
+use crate::listen::{Answering, ConnState, Freely, Handler, InFlight, Reject};
 use crate::record::LedgerError;
 use crate::record::metrics::Gauges;
 use crate::respond::{Failure, head};
@@ -103,7 +103,7 @@ impl Ops {
                 }
             })?;
         intake::media_type(&request.headers, true)?;
-        let read = state.inlet.read(BODY).await;
+        let read = state.inlet.read(BODY, &mut Freely).await;
         let body = read.map_err(|_| {
             let text = format!("the body is larger than {BODY} bytes");
             Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, text)
@@ -139,7 +139,7 @@ impl Handler for Ops {
         Box::pin(async move {
             let result = ops.said(&state, peer, &request).await;
             let whole = state.is_whole();
-            let held = Held { in_flight: InFlight::new(state), permit: None, record: None };
+            let held = Held { in_flight: InFlight::new(state), permit: None, record: None, turn: None };
             let mut response = match result {
                 Ok((status, media_type, bytes)) => {
                     let mut response = Response::new(ReplyBody::Whole { bytes: bytes.into(), held });
