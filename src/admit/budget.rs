@@ -261,10 +261,21 @@ impl Budget {
         Spent { day_tokens: self.day.used, month_tokens: self.month.used, day_gpu_ms: self.gpu.used }
     }
 
-    /// Is there nothing to remember?
-    pub(super) fn is_idle(&mut self, at: Moment) -> bool {
+    /// Is there nothing to remember? Of whoever has these limits and asks for no figures, only what they count.
+    pub(super) fn is_idle(&mut self, limits: Option<&Effective>, at: Moment) -> bool {
         self.turn_to(at);
-        self.owed(at) == 0 && self.month.used == 0 && self.month.reserved == 0 && self.gpu.used == 0
+        let counts =
+            |limit: fn(&Effective) -> Option<u64>| limits.is_none_or(|limits| limit(limits).is_some());
+        self.owed(at) == 0
+            && self.month.reserved == 0
+            && (self.month.used == 0 || !counts(|limits| limits.tokens_per_month))
+            && (self.day.used == 0 || !counts(|limits| limits.tokens_per_day))
+            && (self.gpu.used == 0 || !counts(|limits| limits.gpu_seconds_per_day))
+    }
+
+    /// Seconds until the day's budgets are whole again.
+    pub(super) const fn day_ends_in(at: Moment) -> u64 {
+        at.day().1
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Effective;
 use super::budget::{Budget, Moment};
 use super::rate::Rate;
 use super::running::Running;
@@ -64,11 +65,11 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// The meter of a principal, made with `new` where there is none. `budgets`: what addresses have used matters.
+    /// The meter of a principal, made with `new` where there is none. `addresses`: what holds for those without a key.
     pub(super) fn of(
         &self,
         principal: &Principal,
-        budgets: bool,
+        addresses: &Effective,
         now: Millis,
         at: impl Fn() -> Moment,
         new: impl Fn() -> Budget,
@@ -78,11 +79,12 @@ impl Meters {
             return Arc::clone(meter);
         }
         let worth = |principal: &Principal, meter: &Arc<Meter>| {
-            let counts = budgets || matches!(principal, Principal::Key(_));
+            // A key may always ask what it has used.
+            let limits = if matches!(principal, Principal::Key(_)) { None } else { Some(addresses) };
             let idle = Arc::strong_count(meter) == 1
                 && Arc::strong_count(&meter.running) == 1
                 && meter.rates.are_full(now)
-                && (!counts || meter.budget().is_idle(at()));
+                && meter.budget().is_idle(limits, at());
             if idle { Worth::Nothing } else { Worth::Live }
         };
         // Keys are given out by the operator: what one of them has used is never counted for another.

@@ -200,14 +200,19 @@ impl Admit {
         Watch::new(&permit.meter.uploads, clock, self.limits.body_memory, share)
     }
 
+    /// Bytes of all bodies that are held.
+    pub fn body_bytes(&self) -> usize {
+        self.used.memory.held()
+    }
+
     /// What a caller has used of its budgets.
     pub fn used(&self, permit: &Permit) -> Spent {
         permit.meter.budget().used(moment())
     }
 
     fn meter(&self, principal: &Principal, now: Millis) -> Arc<Meter> {
-        let budgets = Effective::of(&self.limits, None).budgets();
-        self.used.meters.of(principal, budgets, now, moment, || self.budget(principal))
+        let addresses = Effective::of(&self.limits, None);
+        self.used.meters.of(principal, &addresses, now, moment, || self.budget(principal))
     }
 
     /// What a principal had used when this process started.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Running;
+use super::budget::Budget;
 use super::gpu::Charge;
 use super::{AdmitError, Effective, Meter, RateState, TokenState, moment};
 use crate::identify::Caller;
@@ -22,8 +23,8 @@ const SHORT_ANSWER: u64 = 64;
 pub enum Halt {
     /// The caller's key was revoked.
     Revoked,
-    /// The day's model time is used up.
-    Overrun,
+    /// The day's model time is used up; so many seconds until the next day.
+    Overrun(u64),
 }
 
 /// An admitted request.
@@ -87,7 +88,7 @@ impl Permit {
         }
         let charge = self.charge.as_ref()?;
         let sweep = |second| self.meter.budget().sweep(&self.limits, second, moment());
-        charge.is_over(clock, sweep).then_some(Halt::Overrun)
+        charge.is_over(clock, sweep).then(|| Halt::Overrun(Budget::day_ends_in(moment())))
     }
 
     /// Who was admitted.

@@ -90,6 +90,10 @@ impl Memory {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { held: AtomicUsize::new(0) })
     }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
 }
 
 impl Share {

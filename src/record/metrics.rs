@@ -125,6 +125,8 @@ pub struct Gauges {
     pub running: usize,
     /// Turns that there are; none: no bound.
     pub slots: Option<usize>,
+    /// Bytes of request bodies that are held.
+    pub body_bytes: usize,
     /// Did the upstream answer when it was last asked?
     pub upstream_up: bool,
     /// Rows that wait to be written.
@@ -253,6 +255,7 @@ impl Gauges {
             ("portcullis_queue_waiting", "Requests that wait for a turn.", self.waiting),
             ("portcullis_upstream_running", "Requests that have a turn.", self.running),
             ("portcullis_upstream_slots", "Turns that there are; 0: no bound.", self.slots.unwrap_or(0)),
+            ("portcullis_body_bytes", "Bytes of request bodies that are held.", self.body_bytes),
             (
                 "portcullis_upstream_up",
                 "1: the upstream answered when it was last asked.",

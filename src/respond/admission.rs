@@ -9,11 +9,12 @@ use crate::types::Side;
 
 impl Failure {
     /// The caller's model time of the day is used up, and this request had no answer yet.
-    pub fn overrun() -> Self {
+    pub fn overrun(seconds: u64) -> Self {
         let fault = StreamFault::Overrun;
         Self {
             ending: fault.ending(),
             limit: fault.limit(),
+            retry_after: Some(seconds.max(1)),
             ..Self::refused(StatusCode::TOO_MANY_REQUESTS, fault.public()).with(fault.detail())
         }
     }
@@ -22,7 +23,7 @@ impl Failure {
     pub fn halted(halt: Halt) -> Self {
         match halt {
             Halt::Revoked => Self::revoked(),
-            Halt::Overrun => Self::overrun(),
+            Halt::Overrun(seconds) => Self::overrun(seconds),
         }
     }
 }
@@ -69,7 +70,7 @@ impl From<Halt> for StreamFault {
     fn from(halt: Halt) -> Self {
         match halt {
             Halt::Revoked => Self::Revoked,
-            Halt::Overrun => Self::Overrun,
+            Halt::Overrun(_) => Self::Overrun,
         }
     }
 }

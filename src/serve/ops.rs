@@ -79,6 +79,7 @@ impl Ops {
             waiting: load.waiting,
             running: load.running,
             slots: load.slots,
+            body_bytes: gate.admit.body_bytes(),
             upstream_up: gate.pool.probe(&state.clock).await.is_ok(),
             audit_pending: ledger.pending(),
             audit_failing: ledger.is_failing(),

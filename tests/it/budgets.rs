@@ -212,6 +212,7 @@ async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
         let answer = conn.answer().await;
         assert_eq!(answer.status, 429, "{}", answer.text());
         assert!(answer.text().contains("the budget of model time is used up"), "{}", answer.text());
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86_400);
     }
     let took = begun.elapsed();
     assert!((2.0..5.0).contains(&took.as_secs_f64()), "{took:?}");

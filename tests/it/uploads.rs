@@ -84,6 +84,9 @@ async fn bodies_together_have_an_end_and_small_ones_are_refused_last() {
     half.leave();
     let free = async { while gate.post("/api/chat", &body).await.status != 200 {} };
     tokio::time::timeout(PATIENCE, free).await.expect("the memory does not come back");
+    let mut conn = Conn::open(gate.ops).await;
+    conn.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n", b"").await;
+    assert!(conn.answer().await.text().contains("\nportcullis_body_bytes 131072\n"), "those two alone");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use mock_ollama::{On, Raw, Script, Then};
 use tokio::time::Instant;
 
 use crate::client::Conn;
-use crate::harness::{Gateway, KEY, PATIENCE, assert_native_error, chat, post};
+use crate::harness::{Gateway, KEY, PATIENCE, assert_native_error, chat, parsed, post};
 use crate::keys::{json, text};
 
 /// A line of the metrics, by its name and labels.
@@ -146,17 +146,22 @@ async fn so_many_of_one_key_wait_and_one_more_is_told_which_bound_it_met() {
         ("PORTCULLIS_LIMITS_CONCURRENT", "1"),
         ("PORTCULLIS_QUEUE_PER_KEY", "2"),
         ("PORTCULLIS_STREAM_HEARTBEAT", "0"),
+        ("PORTCULLIS_LIMITS_TOKENS_PER_DAY", "100000"),
     ])
     .await;
     gate.mock.script(On::Any, held());
     let (conn, _head) = gate.stream().await;
     let mut waiting = [asks(&gate).await, asks(&gate).await];
     until_waiting(&gate, 2).await;
+    let left = async || parsed(&gate.get("/usage").await.body)["tokens"]["remaining"].as_u64().unwrap();
+    let before = left().await;
+    assert!(before < 90_000, "what runs and waits is reserved");
     for stream in [false, true] {
         let answer = gate.chat(stream).await;
         assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
         assert!(assert_native_error(&answer.body).contains("queue.per_key"), "{}", answer.text());
     }
+    assert_eq!(left().await, before, "what was refused gives back what it had reserved");
     let begun = Instant::now();
     while metric(&gate, "portcullis_limit_refusals_total{limit=\"queue_per_key\"}").await != Some(2) {
         assert!(begun.elapsed() < PATIENCE, "nobody counts it");
