@@ -38,6 +38,9 @@ acceptance() {
     "${free[@]}" --without "*v1*"
 }
 
+# What people reported of clients and proxies in front of Ollama, each as a small program.
+field() { python3 ../shared/field/run.py "$target/release/portcullis" --strict; }
+
 # The threshold is in tenths. What the unit names need not be installed.
 unit() {
   systemd-analyze security --offline=yes --threshold=20 --no-pager deploy/systemd/portcullis.service >/dev/null
@@ -86,6 +89,11 @@ if [ -d ../shared/acceptance ]; then
   stage "acceptance" acceptance
 else
   skipped "acceptance" "../shared/acceptance is not here"
+fi
+if [ -d ../shared/field ]; then
+  stage "field reports" field
+else
+  skipped "field reports" "../shared/field is not here"
 fi
 stage "clippy" clippy_gateway
 stage "clippy of the engine" clippy_engine

@@ -14,11 +14,12 @@ use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
+use crate::record::boots;
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
-use crate::store::{self, InUse, Store, StoreError, wall};
+use crate::store::{self, Folder, InUse, Store, StoreError, wall};
 use crate::types::ModelName;
 
 pub use live::{Live, RenewError, Renewed};
@@ -119,6 +120,7 @@ impl App {
     /// Builds every part and binds the listener. Must run in a runtime.
     pub fn build(config: &Config, log: Arc<AccessLog>) -> Result<Self, BuildError> {
         let default_model = config.default_model.clone();
+        Folder::make(&config.data_dir).and_then(|folder| folder.must_be_ours()).map_err(StoreError::from)?;
         let in_use = InUse::shared(&config.data_dir)?;
         let mut store = open_store(config)?;
         let generated = match config.keys {
@@ -143,7 +145,7 @@ impl App {
         // Behind the addresses: a start that fails at them leaves no mark in the audit.
         let ledger = Ledger::new(config.audit.mode);
         let setup = Setup {
-            folder: config.data_dir.clone(),
+            folder: Folder::open(&config.data_dir).map_err(StoreError::from)?,
             store: Store::open(&config.data_dir)?,
             keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
         };
@@ -233,12 +235,11 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
     match open() {
         Err(StoreError::Damaged(what)) if config.quarantine => {
             let now = wall();
-            let aside = store::quarantine(&config.data_dir, now).and_then(|aside| {
-                Anchor::set_aside(&config.data_dir, now)?;
-                Ok(aside)
-            });
-            let aside = aside.map_err(|error| StoreError::Other(error.to_string()))?;
-            tracing::warn!(what, file = ?aside.file_name(), "a damaged store was set aside: a new one begins");
+            // What dead processes wrote last belongs to the heads that are set aside.
+            boots::forget_dead(&Folder::open(&config.data_dir)?)?;
+            let file = store::quarantine(&config.data_dir, now)?;
+            Anchor::set_aside(&config.data_dir, now)?;
+            tracing::warn!(what, file, "a damaged store was set aside: a new one begins");
             open()
         }
         other => other,

@@ -129,12 +129,38 @@ impl Proxied {
 pub enum Refusal {
     /// The path holds what only an attacker or a broken client sends.
     OddPath,
-    /// An upstream route that is not exposed: 403, whatever the method.
+    /// Ollama's lists, which the operator has not opened: 403.
+    ClosedList,
+    /// Pull, create and the like: 403.
+    ClosedManagement,
+    /// Another upstream route that is not exposed: 403, whatever the method.
     NotExposed,
+    /// A client whose base URL is wrong, as far as the path tells: refused like any other such path, in words that help.
+    WrongBase {
+        /// What is wrong with it.
+        slip: Slip,
+        /// Does the path begin as an API's does (403), or as nothing of ours (404)?
+        api: bool,
+    },
     /// Nothing of ours: 404.
     Unknown,
     /// Ours, but not with this method: 405 with `Allow`.
     Method(&'static str),
+}
+
+/// How a base URL goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slip {
+    /// `//api/chat`: it ends in a slash. 400, as odd paths are.
+    DoubledSlash,
+    /// `/api/chat/`
+    TrailingSlash,
+    /// `/ollama/api/chat`, `/api/api/chat`, `/v1/api/chat`: it has a path of its own.
+    Prefixed,
+    /// `/v1/v1/…`
+    DoubledVersion,
+    /// `/v1/…` or its routes without that: a client of another API.
+    OtherApi,
 }
 
 const GET: &str = "GET, HEAD";
@@ -143,7 +169,7 @@ const POST: &str = "POST";
 /// Finds the endpoint for a method and a raw path (no query).
 pub fn resolve(method: &Method, path: &str, on: Switches) -> Result<Endpoint, Refusal> {
     if is_odd(path) {
-        return Err(Refusal::OddPath);
+        return Err(odd(path));
     }
     let rows = rows(path, on).ok_or_else(|| unlisted(path))?;
     let asked = if method == Method::HEAD { &Method::GET } else { method };
@@ -189,8 +215,45 @@ fn rows(path: &str, on: Switches) -> Option<&'static [Row]> {
     })
 }
 
+/// Why there is no such path, as helpfully as it can be told. Rare, so nothing here has to be quick.
 fn unlisted(path: &str) -> Refusal {
-    if path.starts_with("/api/") || path.starts_with("/v1/") { Refusal::NotExposed } else { Refusal::Unknown }
+    const OPEN: Switches = Switches { catalogue: true, management: true };
+    // Their routes as they look behind a base URL without /v1.
+    const OTHERS: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/responses", "/messages"];
+    let api = path.starts_with("/api/") || path.starts_with("/v1/");
+    let known = |path: &str| rows(path, OPEN).is_some();
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    let slip = if known(path) {
+        return if is_list(path) { Refusal::ClosedList } else { Refusal::ClosedManagement };
+    } else if path.starts_with("/api/blobs/") {
+        return Refusal::ClosedManagement;
+    } else if known(trimmed) {
+        Slip::TrailingSlash
+    } else if trimmed.rfind("/api/").and_then(|at| trimmed.get(at..)).is_some_and(known) {
+        Slip::Prefixed
+    } else if path.starts_with("/v1/v1/") {
+        Slip::DoubledVersion
+    } else if path.contains("/v1/") || OTHERS.contains(&trimmed) || trimmed.ends_with("/chat/completions") {
+        Slip::OtherApi
+    } else {
+        return if api { Refusal::NotExposed } else { Refusal::Unknown };
+    };
+    Refusal::WrongBase { slip, api }
+}
+
+fn is_list(path: &str) -> bool {
+    matches!(path, "/api/tags" | "/api/ps" | "/api/version" | "/api/show")
+}
+
+/// An odd path that is odd by doubled slashes alone shows whose base URL ends in one.
+fn odd(path: &str) -> Refusal {
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let single = format!("/{}", segments.join("/"));
+    if path.starts_with('/') && !is_odd(&single) {
+        Refusal::WrongBase { slip: Slip::DoubledSlash, api: false }
+    } else {
+        Refusal::OddPath
+    }
 }
 
 fn allow(rows: &[Row]) -> &'static str {
@@ -234,12 +297,14 @@ mod tests {
         let get = |path| resolve(&Method::GET, path, CLOSED);
         assert_eq!(get("/chat"), Ok(Endpoint::Page));
         assert_eq!(resolve(&Method::POST, "/chat", CLOSED), Ok(Endpoint::Proxied(Proxied::Chat)));
-        assert_eq!(get("/api/tags"), Err(Refusal::NotExposed));
+        assert_eq!(get("/api/tags"), Err(Refusal::ClosedList));
+        assert_eq!(get("/api/pull"), Err(Refusal::ClosedManagement));
+        assert_eq!(get("/api/me"), Err(Refusal::NotExposed));
         assert_eq!(get("/api/"), Err(Refusal::NotExposed));
-        assert_eq!(get("/v1/models"), Err(Refusal::NotExposed));
+        assert_eq!(get("/v1/models"), Err(Refusal::WrongBase { slip: Slip::OtherApi, api: true }));
         assert_eq!(get("/api"), Err(Refusal::Unknown));
         assert_eq!(get("/API/TAGS"), Err(Refusal::Unknown));
-        assert_eq!(get("/chat/"), Err(Refusal::Unknown));
+        assert_eq!(get("/chat/"), Err(Refusal::WrongBase { slip: Slip::TrailingSlash, api: false }));
         assert_eq!(get("/api/chat"), Err(Refusal::Method("POST")));
         assert_eq!(resolve(&Method::PUT, "/chat", CLOSED), Err(Refusal::Method("GET, HEAD, POST")));
         assert_eq!(resolve(&Method::HEAD, "/models", CLOSED), Ok(Endpoint::Models));
@@ -249,8 +314,7 @@ mod tests {
     fn odd_spellings_are_refused_before_the_table() {
         for path in [
             "/api/%63hat",
-            "//api/chat",
-            "/api//tags",
+            "//api/%63hat",
             "/api/./tags",
             "/api/../api/tags",
             "/api/tags;x=1",
@@ -265,6 +329,10 @@ mod tests {
         ] {
             assert_eq!(resolve(&Method::GET, path, OPEN), Err(Refusal::OddPath), "{path:?}");
         }
+        for path in ["//api/chat", "/api//tags", "//", "/chat//"] {
+            let doubled = Refusal::WrongBase { slip: Slip::DoubledSlash, api: false };
+            assert_eq!(resolve(&Method::GET, path, OPEN), Err(doubled), "{path:?}");
+        }
     }
 
     #[test]
@@ -275,6 +343,6 @@ mod tests {
         let blob = format!("/api/blobs/sha256:{}", "a1".repeat(32));
         assert_eq!(resolve(&Method::HEAD, &blob, OPEN), Ok(Endpoint::Managed));
         assert_eq!(resolve(&Method::GET, &blob, OPEN), Err(Refusal::Method("HEAD, POST")));
-        assert_eq!(resolve(&Method::HEAD, "/api/blobs/sha256:zz", OPEN), Err(Refusal::NotExposed));
+        assert_eq!(resolve(&Method::HEAD, "/api/blobs/sha256:zz", OPEN), Err(Refusal::ClosedManagement));
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, ended, moment, nothing_yet, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, note_read, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
+use crate::record::boots;
 use crate::record::escape;
-use crate::record::show::{as_json, at};
-use crate::store::Store;
-use crate::store::audit::{Anchor, AuditRow, ChainKey, Chained};
+use crate::record::show::{as_json, at, facts};
+use crate::store::audit::{Anchor, AuditRow, ChainKey, Chained, Fault};
+use crate::store::{Folder, Store};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AuditCommand {
@@ -83,18 +84,32 @@ pub(super) fn run(flags: &Flags, command: &AuditCommand, env: &Env) -> ExitCode 
     if !matches!(command, AuditCommand::Verify(_)) && nothing_yet(&config.data_dir) {
         return ExitCode::SUCCESS;
     }
-    let store = Store::read(&config.data_dir).map_err(Trouble::from);
-    ended(store.and_then(|store| match command {
-        AuditCommand::Tail(args) => tail(&store, args),
-        AuditCommand::Export(args) => export(&store, args),
-        AuditCommand::Verify(args) => verify(&store, args, &config.data_dir),
-    }))
+    let work = || -> Result<(), Trouble> {
+        let mut store = Store::read(&config.data_dir)?;
+        // Before this reading is recorded itself.
+        let unsealed = store.unsealed_rows()?;
+        let what = match command {
+            AuditCommand::Tail(_) => "audit.read",
+            AuditCommand::Export(_) => "audit.export",
+            AuditCommand::Verify(_) => "audit.verify",
+        };
+        note_read(&mut store, what);
+        match command {
+            AuditCommand::Tail(args) => tail(&store, &unsealed, args),
+            AuditCommand::Export(args) => export(&store, &unsealed, args),
+            AuditCommand::Verify(args) => verify(&store, args, &config.data_dir),
+        }
+    };
+    ended(work())
 }
 
-fn tail(store: &Store, args: &TailArgs) -> Result<(), Trouble> {
+fn tail(store: &Store, unsealed: &[AuditRow], args: &TailArgs) -> Result<(), Trouble> {
     let rows = store.tail(args.lines, 0)?;
     let mut last = rows.last().map_or(0, |row| row.seq);
     show(&rows, args.json);
+    for row in unsealed {
+        show_unsealed(row, args.json);
+    }
     if !args.follow {
         return Ok(());
     }
@@ -123,6 +138,11 @@ fn show(rows: &[Chained], json: bool) {
     table::print(&heads, &rows.iter().map(|row| cells(&row.row)).collect::<Vec<_>>());
 }
 
+/// What an operator did, and no gateway has taken into the chain yet.
+fn show_unsealed(row: &AuditRow, json: bool) {
+    if json { say(facts(row)) } else { say(format_args!("{}  (not sealed yet)", line(row))) }
+}
+
 fn cells(row: &AuditRow) -> Vec<String> {
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let tokens = row.output_tokens.map(|tokens| format!("{tokens}{}", if row.estimated { "~" } else { "" }));
@@ -145,7 +165,7 @@ fn line(row: &AuditRow) -> String {
     cells(row).join("  ")
 }
 
-fn export(store: &Store, args: &ExportArgs) -> Result<(), Trouble> {
+fn export(store: &Store, unsealed: &[AuditRow], args: &ExportArgs) -> Result<(), Trouble> {
     let since = args.since.as_deref().map_or(Ok(i64::MIN), |text| moment("since", text))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut gone = None;
@@ -159,6 +179,17 @@ fn export(store: &Store, args: &ExportArgs) -> Result<(), Trouble> {
         gone = written.err();
         gone.is_none()
     })?;
+    for row in unsealed.iter().filter(|row| row.time >= since) {
+        if gone.is_some() {
+            break;
+        }
+        let value = facts(row);
+        let written = match args.format {
+            Format::Jsonl => writeln!(out, "{value}"),
+            Format::Csv => csv(&mut out, &value, std::mem::take(&mut first)),
+        };
+        gone = written.err();
+    }
     match gone.or_else(|| out.flush().err()) {
         // `head` has seen enough.
         Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -190,14 +221,16 @@ fn quoted(text: &str) -> String {
 fn verify(store: &Store, args: &VerifyArgs, folder: &Path) -> Result<(), Trouble> {
     let key = ChainKey::read(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
     let key = key.ok_or_else(|| Trouble::Failed("there is no key of the chain in the data folder".into()))?;
-    let mut anchors = Anchor::noted(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
+    let folder = Folder::open(folder)?;
+    // Before the store, which then has at least what they speak of.
+    let mut anchors = Anchor::noted(&folder)?;
+    anchors.extend(boots::last_words(&folder)?);
     for text in &args.head {
         let wrong =
             || Trouble::Usage(format!("head: {text:?} is not a segment, a number of rows and a code"));
         anchors.push(Anchor::parse(text).ok_or_else(wrong)?);
     }
-    let before = Anchor::before(folder).map_err(|error| Trouble::Failed(error.to_string()))?;
-    let report = store.verify(&key, &anchors, before)?;
+    let report = store.verify(&key, &anchors, Anchor::before(&folder)?)?;
     let fault = report.fault.as_ref();
     if args.json {
         say(json!({
@@ -205,6 +238,7 @@ fn verify(store: &Store, args: &VerifyArgs, folder: &Path) -> Result<(), Trouble
             "rows": report.rows,
             "segments": report.segments,
             "heads": report.anchors,
+            "restored": report.restored.iter().map(|time| at(*time)).collect::<Vec<_>>(),
             "fault": fault.map(|fault| json!({"seq": fault.seq, "what": fault.what})),
         }));
     } else if fault.is_none() {
@@ -213,10 +247,21 @@ fn verify(store: &Store, args: &VerifyArgs, folder: &Path) -> Result<(), Trouble
             report.rows, report.segments, report.anchors
         ));
     }
-    match fault {
-        Some(fault) => Err(Trouble::Failed(format!("the audit does not hold: {fault}"))),
-        None => Ok(()),
+    let last = report.restored.iter().max();
+    if let (Some(last), None, false) = (last, fault, args.json) {
+        say(format_args!(
+            "the store was restored from a backup at {}: rows from after the backup are in the files that were set aside",
+            at(*last)
+        ));
     }
+    fault.map_or(Ok(()), |fault| Err(does_not_hold(fault, last.copied())))
+}
+
+fn does_not_hold(fault: &Fault, restored: Option<i64>) -> Trouble {
+    let why = restored.map_or_else(String::new, |time| {
+        format!(" (the store was restored from a backup at {}, and rows from after the backup are missing for that reason)", at(time))
+    });
+    Trouble::Failed(format!("the audit does not hold: {fault}{why}"))
 }
 
 #[cfg(test)]

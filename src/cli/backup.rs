@@ -1,16 +1,17 @@
 //! `portcullis backup` and `portcullis restore`: the data folder in one file, and back.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Flags, Trouble, ended, say, wrong};
+use super::{Flags, Trouble, ended, operator, say, wrong};
 use crate::config::env::Env;
 use crate::identify::keyfile;
 use crate::store::audit::{Anchor, ChainKey};
-use crate::store::backup::{self, Copied};
+use crate::store::backup::{self, Copied, Out};
 use crate::store::{InUse, wall};
 
 /// What lies beside the store.
@@ -38,13 +39,18 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) fn back_up(flags: &Flags, args: &BackupArgs, env: &Env) -> ExitCode {
-    match flags.despite_faults(env) {
-        Ok(config) => {
-            let copied = backup::back_up(&config.data_dir, BESIDE, &args.file).map_err(Trouble::from);
-            ended(copied.map(|copied| tell(copied, &args.file, "copied to", args.json)))
-        }
-        Err(faults) => wrong(&faults),
-    }
+    let config = match flags.despite_faults(env) {
+        Ok(config) => config,
+        Err(faults) => return wrong(&faults),
+    };
+    let work = || -> Result<(), Trouble> {
+        let mut out = Out::make(&args.file)?;
+        let copied = backup::back_up(&config.data_dir, BESIDE, &mut out, &operator())?;
+        out.keep()?;
+        tell(copied, &args.file, "copied to", args.json);
+        Ok(())
+    };
+    ended(work())
 }
 
 pub(super) fn restore(flags: &Flags, args: &RestoreArgs, env: &Env) -> ExitCode {
@@ -53,8 +59,13 @@ pub(super) fn restore(flags: &Flags, args: &RestoreArgs, env: &Env) -> ExitCode 
         Err(faults) => return wrong(&faults),
     };
     let work = || -> Result<(), Trouble> {
+        let opened = File::open(&args.file);
+        let mut from = opened.map_err(|error| {
+            Trouble::Failed(format!("cannot read {}: {}", args.file.display(), error.kind()))
+        })?;
         let _alone = InUse::alone(&config.data_dir)?;
-        let copied = backup::restore(&args.file, &config.data_dir, BESIDE, args.replace.then(wall))?;
+        let (replace, by) = (args.replace.then(wall), operator());
+        let copied = backup::restore((&mut from, &args.file), &config.data_dir, BESIDE, replace, &by)?;
         tell(copied, &config.data_dir, "restored into", args.json);
         Ok(())
     };

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use super::{complain, say};
 use crate::app::{App, Generated};
@@ -17,6 +18,10 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
     say(format_args!("  API    {base}"));
     if let Some(socket) = &config.listen.socket {
         say(format_args!("  socket {}", socket.path.display()));
+    }
+    // What lies in the working folder decides: nobody should have to guess that it does.
+    if let Some(file) = &config.file {
+        say(format_args!("  config {}", shown(file)));
     }
     say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
     say(format_args!("  model  {} (when a request names none)", app.default_model));
@@ -59,6 +64,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         _ => {}
     }
     all
+}
+
+/// The whole path of a file that may have been found by a short one.
+pub(super) fn shown(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }
 
 /// Is the key in the variable that the curl line names?

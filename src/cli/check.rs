@@ -18,11 +18,15 @@ pub(super) fn run(flags: &Flags, args: CheckArgs, env: &Env) -> ExitCode {
     }
     match flags.load(env, |_| {}).and_then(opens) {
         Ok(config) if args.json => {
-            say(json!({"ok": true, "faults": [], "warnings": banner::warnings(&config)}));
+            let file = config.file.as_deref().map(banner::shown);
+            say(json!({"ok": true, "file": file, "faults": [], "warnings": banner::warnings(&config)}));
             ExitCode::SUCCESS
         }
         Ok(config) => {
-            say("the configuration is fine");
+            match &config.file {
+                Some(file) => say(format_args!("the configuration is fine, with {}", banner::shown(file))),
+                None => say("the configuration is fine"),
+            }
             for warning in banner::warnings(&config) {
                 say(format_args!("warning: {warning}"));
             }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Flags, Trouble, complain, ended, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, operator, say, table, wrong};
 use crate::config::env::Env;
 use crate::config::{self, Config};
 use crate::identify::ApiKey;
@@ -138,14 +138,17 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
             config.data_dir.display()
         ));
     }
-    let done = Store::open(&config.data_dir).map_err(Trouble::from).and_then(|mut store| match command {
-        KeyCommand::Create(args) => create(&mut store, args, &config),
-        KeyCommand::List(args) => list(&store, args.json),
-        KeyCommand::Show(args) => show(&store, args),
-        KeyCommand::Rotate(args) => rotate(&mut store, args, &config),
-        KeyCommand::Revoke(args) => revoke(&mut store, args, &config),
-    });
-    ended(done)
+    let work = || -> Result<(), Trouble> {
+        let mut store = Store::open(&config.data_dir)?;
+        match command {
+            KeyCommand::Create(args) => create(&mut store, args, &config),
+            KeyCommand::List(args) => list(&store, args.json),
+            KeyCommand::Show(args) => show(&store, args),
+            KeyCommand::Rotate(args) => rotate(&mut store, args, &config),
+            KeyCommand::Revoke(args) => revoke(&mut store, args, &config),
+        }
+    };
+    ended(work())
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {
@@ -187,26 +190,28 @@ fn create(store: &mut Store, args: &CreateArgs, config: &Config) -> Result<(), T
         },
         note: args.note.clone(),
     };
-    let (row, key) = issue::create(store, &wish)?;
+    let (row, key) = issue::create(store, &wish, &operator())?;
     told(&row, &key, args.json, config, "made");
     Ok(())
 }
 
 fn rotate(store: &mut Store, args: &RotateArgs, config: &Config) -> Result<(), Trouble> {
     let overlap = seconds("overlap", &args.overlap)?;
-    let (row, key) = issue::rotate(store, &args.key.id, overlap)?;
+    let (row, key) = issue::rotate(store, &args.key.id, overlap, &operator())?;
     if row.generated {
         keyfile::replace(&config.data_dir, &key)?;
     }
     told(&row, &key, args.key.json, config, "given a new secret");
-    if !args.key.json {
+    if !args.key.json && overlap > 0 {
         say(format_args!("the old secret works until {}", stamp::of(wall().saturating_add(overlap))));
+    } else if !args.key.json {
+        say("the old secret has ended, and within a second what runs with it ends too");
     }
     Ok(())
 }
 
 fn revoke(store: &mut Store, args: &IdArgs, config: &Config) -> Result<(), Trouble> {
-    let new = store.revoke_key(&args.id, wall())?;
+    let new = issue::revoke(store, &args.id, &operator())?;
     let row = found(store, &args.id)?;
     if row.generated {
         keyfile::forget(&config.data_dir)?;

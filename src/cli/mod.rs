@@ -26,7 +26,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::env::Env;
 use crate::config::{self, Config, Faults, Origin, Raw};
 use crate::record::stamp;
-use crate::store::{Store, StoreError, wall};
+use crate::store::actions::Actor;
+use crate::store::{FolderError, Store, StoreError, wall};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -135,6 +136,9 @@ struct Flags {
     /// The configuration file [default: ./portcullis.toml, then the user's config folder]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A file that was found where nobody named one
+    #[arg(skip)]
+    found: Option<PathBuf>,
     /// The address to listen on
     #[arg(long, global = true, value_name = "IP")]
     address: Option<String>,
@@ -175,7 +179,8 @@ impl Flags {
     }
 
     fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
-        let config = Config::load(self.config.as_deref(), env, |raw, faults| {
+        let (named, found) = (self.config.as_deref(), self.found.as_deref());
+        let config = Config::load_again(named, found, env, |raw, faults| {
             self.read_into(raw, faults);
             more(raw);
         })?;
@@ -184,7 +189,7 @@ impl Flags {
 
     /// The same flags, with the file that was found.
     fn with_file(&self, file: Option<&Path>) -> Self {
-        Self { config: file.map(Path::to_path_buf).or_else(|| self.config.clone()), ..self.clone() }
+        Self { found: file.map(Path::to_path_buf), ..self.clone() }
     }
 
     fn read_into(&self, raw: &mut Raw, faults: &mut Faults) {
@@ -262,6 +267,26 @@ enum Trouble {
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+impl From<FolderError> for Trouble {
+    fn from(error: FolderError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+/// Who types commands: the user of this process, for the record of what is done.
+fn operator() -> Actor {
+    let user = rustix::process::getuid().as_raw();
+    Actor { by: format!("cli:{user}"), via: "cli", peer: None, request_id: 0 }
+}
+
+/// Records that somebody reads what only operators may. A store that cannot be written to can still be looked at: it may be a copy, or
+/// the reason why somebody looks.
+fn note_read(store: &mut Store, what: &'static str) {
+    if let Err(error) = store.note_read(&operator().does(what, "-")) {
+        complain(format_args!("warning: this reading is not recorded: {error}"));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::app::{App, BuildError, Found};
 use crate::config::Config;
 use crate::config::env::Env;
 use crate::record::{AccessLog, trace};
+use crate::store::StoreError;
 
 pub(super) fn run(flags: &Flags, env: &Env) -> ExitCode {
     let config = match flags.load(env, |_| {}) {
@@ -64,7 +65,10 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
     App::build(config, log).map_err(|error| {
         complain(format_args!("portcullis: {error}"));
         // What the operator wrote is wrong, or the machine is.
-        let written = matches!(error, BuildError::Key(_) | BuildError::Tls(_));
+        let written = matches!(
+            error,
+            BuildError::Key(_) | BuildError::Tls(_) | BuildError::Store(StoreError::Folder(_))
+        );
         ExitCode::from(if written { super::WRONG } else { FAILED })
     })
 }

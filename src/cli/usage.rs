@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Flags, Trouble, complain, ended, moment, nothing_yet, say, table, wrong};
+use super::{Flags, Trouble, complain, ended, moment, note_read, nothing_yet, say, table, wrong};
 use crate::config::env::Env;
 use crate::record::stamp;
 use crate::store::Store;
@@ -33,13 +33,17 @@ pub(super) fn run(flags: &Flags, args: &UsageArgs, env: &Env) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Ok(config) => ended(usage(&Store::read(&config.data_dir), args)),
+        Ok(config) => ended(
+            Store::read(&config.data_dir)
+                .map_err(Trouble::from)
+                .and_then(|mut store| usage(&mut store, args)),
+        ),
         Err(faults) => wrong(&faults),
     }
 }
 
-fn usage(store: &Result<Store, crate::store::StoreError>, args: &UsageArgs) -> Result<(), Trouble> {
-    let store = store.as_ref().map_err(|error| Trouble::Failed(error.to_string()))?;
+fn usage(store: &mut Store, args: &UsageArgs) -> Result<(), Trouble> {
+    note_read(store, "usage.read");
     let since = stamp::day(moment("since", &args.since)?.div_euclid(1_000));
     let rows = store.usage(&since, args.key.as_deref())?;
     let names: HashMap<_, _> = store.keys()?.into_iter().map(|key| (key.id, key.name)).collect();

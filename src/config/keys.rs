@@ -136,7 +136,12 @@ pub const KEYS: &[Key] = &[
     ),
     fixed(key("upstream.slots", Number, "4", "requests sent at once, the rest waits; 0: no bound")),
     key("upstream.max_line", Size, "8MB", "the longest line of a stream"),
-    key("upstream.max_answer", Size, "64MiB", "the longest whole answer"),
+    key(
+        "upstream.max_answer",
+        Size,
+        "64MiB",
+        "the longest whole answer; embeddings may be four times as long",
+    ),
     key("upstream.connect_timeout", Duration, "2s", "to connect"),
     key(
         "upstream.first_byte_timeout",
@@ -187,7 +192,12 @@ pub const KEYS: &[Key] = &[
     key("limits.max_context", Number, "0", "the largest num_ctx that a caller may ask for"),
     key("limits.max_output_tokens", Number, "0", "the largest num_predict; filled in where none is named"),
     fixed(key("audit.mode", Text, "buffered", "strict, buffered or off")),
-    fixed(key("audit.keep", Duration, "0", "rows older than this are dropped, a day's at a time; 0: never")),
+    fixed(key(
+        "audit.keep",
+        Duration,
+        "90d",
+        "rows older than this are dropped, a day's at a time; 0: never",
+    )),
     fixed(key("log.format", Text, "auto", "text, json, or auto: text on a terminal")),
     key("log.level", Text, "info", "error, warn, info, debug or trace"),
     key(

@@ -6,6 +6,7 @@
 pub mod env;
 mod fault;
 mod files;
+mod found;
 mod issuers;
 pub mod keys;
 mod listener;

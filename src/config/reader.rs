@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
-use super::fault::{Faults, UNREADABLE};
+use super::fault::Faults;
 use super::files::Files;
+use super::found::Place;
 use super::keys;
 use super::listener::is_origin;
 use super::raw::{Changes, Raw};
@@ -24,26 +25,35 @@ impl Config {
         env: &Env,
         flags: impl FnOnce(&mut Raw, &mut Faults),
     ) -> Result<Self, Faults> {
-        let (config, faults) = Self::read(file, env, flags);
+        Self::load_again(file, None, env, flags)
+    }
+
+    /// The same; `found`: what was found when nobody named a file, and is not looked for anew.
+    pub fn load_again(
+        file: Option<&Path>,
+        found: Option<&Path>,
+        env: &Env,
+        flags: impl FnOnce(&mut Raw, &mut Faults),
+    ) -> Result<Self, Faults> {
+        let (config, faults) = Self::read_at(&place(file, found, env), env, flags);
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }
 
     /// The same, with what is at fault at its default, and the faults. For commands that work beside a running gateway.
     pub fn read(file: Option<&Path>, env: &Env, flags: impl FnOnce(&mut Raw, &mut Faults)) -> (Self, Faults) {
+        Self::read_at(&place(file, None, env), env, flags)
+    }
+
+    fn read_at(place: &Place, env: &Env, flags: impl FnOnce(&mut Raw, &mut Faults)) -> (Self, Faults) {
         let (mut raw, mut faults) = (Raw::default(), Faults::default());
-        let named = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from));
-        let file = named.or_else(|| places(env).into_iter().find(|path| path.is_file()));
+        let file = place.path().map(Path::to_path_buf);
         // Looked at before they are read: what changes in between is read again.
         let mut files = Files::look(file.clone().map_or_else(|| places(env), |file| vec![file]));
         files.add(Files::look(env.secret_files()));
-        if let Some(path) = &file {
-            match std::fs::read_to_string(path) {
-                Ok(text) => raw.read_toml(&text, path, &mut faults),
-                Err(error) => {
-                    let why = format!("{} {UNREADABLE}: {}", path.display(), error.kind());
-                    faults.add("the configuration file", "", why);
-                }
-            }
+        match (place.read(), &file) {
+            (Ok(Some(text)), Some(path)) => raw.read_toml(&text, path, &mut faults),
+            (Ok(_), _) => {}
+            (Err(why), _) => faults.add("the configuration file", "", why),
         }
         env.read_into(&mut raw, &mut faults);
         flags(&mut raw, &mut faults);
@@ -69,6 +79,15 @@ impl Config {
         let Self { file, files, quarantine, .. } = self;
         Ok((Self { file, files, quarantine, written: merged, ..held }, changes))
     }
+}
+
+/// The file that somebody named, or that was found, now or before.
+fn place(file: Option<&Path>, found: Option<&Path>, env: &Env) -> Place {
+    if let Some(named) = file.map(Path::to_path_buf).or_else(|| env.get(env::CONFIG).map(PathBuf::from)) {
+        return Place::Named(named);
+    }
+    let looked = || places(env).into_iter().find(|path| path.is_file());
+    found.map(Path::to_path_buf).or_else(looked).map_or(Place::Nowhere, Place::Found)
 }
 
 /// Where a file that nobody named is looked for, in order.

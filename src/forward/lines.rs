@@ -1,6 +1,7 @@
 //! Whole lines out of a byte stream: watched, not re-encoded.
 
 use crate::dialect::ollama::answer::{self, Line};
+use crate::dialect::ollama::fault;
 use crate::record::Tokens;
 use crate::respond::StreamFault;
 
@@ -67,7 +68,7 @@ impl Splitter {
                 line.push(b'\n');
                 Lines::Done(line, tokens)
             }
-            Line::Error(text) => Lines::Fault(Vec::new(), StreamFault::Upstream(text)),
+            Line::Error(text) => Lines::Fault(Vec::new(), said(&text)),
             // A line that was cut in the middle is dropped.
             Line::Part | Line::Broken => Lines::None,
         }
@@ -92,7 +93,7 @@ impl Splitter {
                         lines.truncate(end + 1);
                         return Lines::Done(lines, tokens);
                     }
-                    Line::Error(text) => StreamFault::Upstream(text),
+                    Line::Error(text) => said(&text),
                     Line::Broken => StreamFault::Malformed,
                 }
             };
@@ -104,6 +105,10 @@ impl Splitter {
         }
         Lines::Some(lines)
     }
+}
+
+fn said(text: &str) -> StreamFault {
+    StreamFault::Upstream(Box::new(fault::of_text(text)))
 }
 
 #[cfg(test)]
@@ -141,7 +146,7 @@ mod tests {
         assert_eq!(push(&[A, END, A].concat()), Lines::Done([A, END].concat(), tokens));
         assert_eq!(
             push(&[A, b"{\"error\":\"boom /usr\"}\n", A].concat()),
-            Lines::Fault(A.to_vec(), StreamFault::Upstream("boom /usr".into()))
+            Lines::Fault(A.to_vec(), said("boom /usr"))
         );
         assert_eq!(push(&[A, b"oops\n"].concat()), Lines::Fault(A.to_vec(), StreamFault::Malformed));
         assert_eq!(

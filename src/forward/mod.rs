@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use crate::config;
+use crate::dialect::Shape;
 use crate::dialect::ollama::answer::{self, Line};
+use crate::dialect::ollama::fault;
 use crate::listen::clock::{self, Clock, Millis};
 use crate::queue::Turn;
 use crate::record::Tokens;
@@ -55,6 +57,16 @@ impl Rules {
             max_answer: upstream.max_answer,
             heartbeat,
         })
+    }
+}
+
+impl Rules {
+    /// Bytes of a whole answer. A number takes some twenty in JSON, so many texts at once make long ones.
+    const fn most(&self, shape: Shape) -> usize {
+        match shape {
+            Shape::Embed | Shape::Embeddings => self.max_answer.saturating_mul(4),
+            _ => self.max_answer,
+        }
     }
 }
 
@@ -106,7 +118,7 @@ pub async fn open(
     if answer.head.status != 200 {
         let status = answer.head.status;
         let body = read_whole(&mut answer.body, clock, by, MAX_ERROR).await.unwrap_or_default();
-        return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
+        return Err(Failure::from_fault(fault::of_status(status, &body, call.model())));
     }
     match answer.head.media_type {
         MediaType::Ndjson if call.is_stream() => {
@@ -114,7 +126,7 @@ pub async fn open(
         }
         // Loading and unloading answer with one object even on a stream.
         MediaType::Json => {
-            let bytes = read_whole(&mut answer.body, clock, by, rules.max_answer).await?;
+            let bytes = read_whole(&mut answer.body, clock, by, rules.most(call.shape())).await?;
             whole(bytes, call.is_stream(), (turn, queued))
         }
         _ => Err(Failure::bad_answer("an answer of an unexpected media type")),
@@ -130,9 +142,7 @@ fn whole(bytes: Vec<u8>, is_stream: bool, (turn, queued): (Turn, Millis)) -> Res
         }
         Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default(), queued, turn }),
         Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens, queued, turn }),
-        Line::Error(text) => {
-            Err(Failure::bad_answer(format!("an error in a whole answer: {}", crate::record::scrub(&text))))
-        }
+        Line::Error(text) => Err(Failure::from_fault(fault::of_text(&text))),
         Line::Broken => Err(Failure::bad_answer("a whole answer that is no JSON object")),
     }
 }
@@ -149,7 +159,7 @@ async fn read_whole(
             match ready!(body.poll_piece(cx, &mut bytes)) {
                 Ok(Piece::Data) if bytes.len() <= most => {}
                 Ok(Piece::Data) => {
-                    return Poll::Ready(Err(Failure::bad_answer("longer than upstream.max_answer")));
+                    return Poll::Ready(Err(Failure::long_answer(most)));
                 }
                 Ok(Piece::End) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(Failure::bad_answer(error.to_string()))),

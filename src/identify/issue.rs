@@ -4,9 +4,12 @@
 
 use super::key::{ApiKey, KeyError};
 use super::keyring::digest;
+use crate::record::stamp;
+use crate::store::actions::Actor;
 use crate::store::keys::{KeyRow, is_identity};
 use crate::store::{Store, StoreError, wall};
 use crate::types::{KeyLimits, ModelGlob, Scopes};
+use serde_json::{Value, json};
 
 /// Characters of a key's name; an identity's may be an address.
 const MAX_NAME: usize = 128;
@@ -66,8 +69,27 @@ fn line(field: &'static str, text: &str, most: usize) -> Result<String, IssueErr
     }
 }
 
+/// What the record of an action says of a key: nothing of it is secret.
+fn facts(row: &KeyRow) -> Value {
+    json!({
+        "name": row.name,
+        "scopes": row.scopes.names(),
+        "models": row.model_names(),
+        "limits": row.limits,
+        "note": row.note,
+        "expires_at": row.expires_at.map(stamp::of),
+    })
+}
+
 /// Makes a key. The secret is in what is returned, and nowhere else.
-pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueError> {
+pub fn create(store: &mut Store, wish: &Wish, by: &Actor) -> Result<(KeyRow, ApiKey), IssueError> {
+    let (row, key) = wished(store, wish)?;
+    let action = by.does("key.create", &row.id).changing(Value::Null, facts(&row));
+    store.add_key(&row, &digest(key.reveal()), Some(&action))?;
+    Ok((row, key))
+}
+
+fn wished(store: &Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueError> {
     let name = line("name", &wish.name, MAX_NAME)?;
     if name.is_empty() {
         return Err(refuse("name", "is required"));
@@ -114,20 +136,30 @@ pub fn create(store: &mut Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueE
         rotated_at: None,
         generated: false,
     };
-    store.add_key(&row, &digest(key.reveal()))?;
     Ok((row, key))
 }
 
 /// Gives a key a new secret; the old one opens it for `overlap` seconds more.
-pub fn rotate(store: &mut Store, id: &str, overlap: i64) -> Result<(KeyRow, ApiKey), IssueError> {
+pub fn rotate(store: &mut Store, id: &str, overlap: i64, by: &Actor) -> Result<(KeyRow, ApiKey), IssueError> {
     if store.key(id)?.is_none() {
         return Err(StoreError::Conflict(format!("there is no key {id}")).into());
     }
     let key = ApiKey::generate_for(id)?;
     let now = wall();
-    store.rotate_key(id, &digest(key.reveal()), now, now.saturating_add(overlap))?;
+    let ends_at = now.saturating_add(overlap);
+    let action =
+        by.does("key.rotate", id).changing(Value::Null, json!({"old_secret_ends_at": stamp::of(ends_at)}));
+    store.rotate_key(id, &digest(key.reveal()), (now, ends_at), Some(&action))?;
     let row = store.key(id)?.ok_or_else(|| StoreError::Conflict(format!("there is no key {id}")))?;
     Ok((row, key))
+}
+
+/// Ends a key; `false`: it had ended before.
+pub fn revoke(store: &mut Store, id: &str, by: &Actor) -> Result<bool, StoreError> {
+    let now = wall();
+    let state = store.key(id)?.map(|row| row.state(now));
+    let action = by.does("key.revoke", id).changing(json!({"state": state}), json!({"state": "revoked"}));
+    store.revoke_key(id, now, Some(&action))
 }
 
 /// Takes the key of the key file into the store.
@@ -145,5 +177,5 @@ pub(super) fn adopt(store: &mut Store, key: &ApiKey) -> Result<(), StoreError> {
         rotated_at: None,
         generated: true,
     };
-    store.add_key(&row, &digest(key.reveal()))
+    store.add_key(&row, &digest(key.reveal()), None)
 }

@@ -1,13 +1,10 @@
 //! The generated key: made at first start, kept in clear in a file of mode 0600 in the data folder, the one key that is.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::issue;
 use super::key::{ApiKey, KeyError};
-use crate::store::{Store, StoreError};
+use crate::store::{Folder, FolderError, Store, StoreError};
 
 /// In the data folder.
 pub const FILE: &str = "generated.key";
@@ -15,21 +12,11 @@ pub const FILE: &str = "generated.key";
 /// Why there is no generated key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The folder or the file cannot be used.
-    #[error("cannot {what} {path}: {}", .error.kind())]
-    Io {
-        /// The attempt.
-        what: &'static str,
-        /// The folder or file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Others could read it.
-    #[error("{0} can be read by others; run: chmod 600 {0}")]
-    Mode(PathBuf),
+    /// The folder, or the file in it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The file holds something else.
-    #[error("{0} holds no key; delete it to have a new one made")]
+    #[error("{} holds no key; delete it to have a new one made", .0.display())]
     Content(PathBuf),
     /// No random bytes.
     #[error(transparent)]
@@ -41,6 +28,7 @@ pub enum KeyFileError {
 
 /// The key of the data folder, made at the first start; `true`: it is new. None where it was revoked.
 pub fn generated_key(folder: &Path, store: &mut Store) -> Result<Option<(ApiKey, bool)>, KeyFileError> {
+    Folder::make(folder)?;
     let before = store.generated_key()?;
     if before.as_ref().is_some_and(|row| row.revoked_at.is_some()) {
         forget(folder)?;
@@ -59,62 +47,32 @@ pub fn generated_key(folder: &Path, store: &mut Store) -> Result<Option<(ApiKey,
 }
 
 /// The key of the data folder is none any more.
-pub fn forget(folder: &Path) -> Result<(), KeyFileError> {
-    let path = folder.join(FILE);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KeyFileError::Io { what: "remove", path, error })
-        }
-        _ => Ok(()),
-    }
+pub fn forget(path: &Path) -> Result<(), KeyFileError> {
+    Ok(Folder::open(path)?.remove(FILE)?)
 }
 
 /// The key of the data folder has another secret now.
-pub fn replace(folder: &Path, key: &ApiKey) -> Result<(), KeyFileError> {
-    let path = folder.join(FILE);
-    write_new(folder, &path, key).map_err(|error| KeyFileError::Io { what: "write", path, error })
+pub fn replace(path: &Path, key: &ApiKey) -> Result<(), KeyFileError> {
+    Ok(Folder::open(path)?.write(FILE, format!("{}\n", key.reveal()).as_bytes())?)
 }
 
 /// The key that the file holds, if it is there.
-pub fn read(folder: &Path) -> Result<Option<ApiKey>, KeyFileError> {
-    let path = folder.join(FILE);
-    let fault = |error| KeyFileError::Io { what: "read", path: path.clone(), error };
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault(error)),
-    };
-    if fs::metadata(&path).map_err(fault)?.mode() & 0o077 != 0 {
-        return Err(KeyFileError::Mode(path));
-    }
-    ApiKey::parse(text.trim()).map(Some).map_err(|_| KeyFileError::Content(path))
+pub fn read(path: &Path) -> Result<Option<ApiKey>, KeyFileError> {
+    let Some(text) = Folder::open(path)?.read_secret(FILE)? else { return Ok(None) };
+    ApiKey::parse(text.trim()).map(Some).map_err(|_| KeyFileError::Content(path.join(FILE)))
 }
 
-fn make(folder: &Path) -> Result<ApiKey, KeyFileError> {
-    let fault = |what, path: &Path, error| KeyFileError::Io { what, path: path.to_owned(), error };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| fault("create", folder, error))?;
-    let (key, path) = (ApiKey::generate()?, folder.join(FILE));
-    write_new(folder, &path, &key).map_err(|error| fault("write", &path, error))?;
+fn make(path: &Path) -> Result<ApiKey, KeyFileError> {
+    let key = ApiKey::generate()?;
+    replace(path, &key)?;
     Ok(key)
-}
-
-/// Whole or not at all: a crash in between leaves no half key.
-fn write_new(folder: &Path, path: &Path, key: &ApiKey) -> io::Result<()> {
-    let draft = folder.join(format!("{FILE}.{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    writeln!(file, "{}", key.reveal())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn made_once_and_only_for_its_owner() {
@@ -126,7 +84,7 @@ mod tests {
         assert_eq!(fs::metadata(folder.join(FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(ask().unwrap(), Some((first, false)));
         fs::set_permissions(folder.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(ask(), Err(KeyFileError::Mode(_))));
+        assert!(matches!(ask(), Err(KeyFileError::Folder(FolderError::Mode(_)))));
         fs::set_permissions(folder.join(FILE), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(folder.join(FILE), "nonsense").unwrap();
         assert!(matches!(ask(), Err(KeyFileError::Content(_))));
@@ -136,10 +94,11 @@ mod tests {
     #[test]
     fn an_older_file_is_adopted_and_a_revoked_key_is_forgotten() {
         let folder = std::env::temp_dir().join(format!("portcullis-key-old-{}", std::process::id()));
+        Folder::make(&folder).unwrap();
         let (key, mut store) = (make(&folder).unwrap(), Store::in_memory());
         assert_eq!(generated_key(&folder, &mut store).unwrap(), Some((key.clone(), false)));
         assert_eq!(store.generated_key().unwrap().unwrap().id, key.id());
-        store.revoke_key(key.id(), 5).unwrap();
+        store.revoke_key(key.id(), 5, None).unwrap();
         assert_eq!(generated_key(&folder, &mut store).unwrap(), None);
         assert!(!folder.join(FILE).exists(), "the file went with the key");
         assert_eq!(generated_key(&folder, &mut store).unwrap(), None, "no second one is made");

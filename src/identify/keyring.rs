@@ -154,37 +154,53 @@ impl Keyring {
         (ring, ended)
     }
 
-    /// The operator's keys of `before`, and those of the store. Keys of `before` that are no longer there have ended; their number.
+    /// The operator's keys of `before`, and those of the store. Secrets of `before` that are no longer there have ended, and with them what
+    /// runs under them; their number. Each secret has an object of its own, so that one can end without the other.
     pub fn renewed(before: &Self, rows: Vec<KeyRow>, secrets: &[Secret]) -> (Self, usize) {
-        let mut known: HashMap<&str, &Arc<Key>> =
-            before.sorted.iter().map(|entry| (&*entry.key.id.0, &entry.key)).collect();
+        let mut known: HashMap<Digest256, &Arc<Key>> = HashMap::new();
         let mut ring = Self::default();
-        for entry in before.sorted.iter().filter(|entry| entry.key.name.is_none()) {
-            known.remove(&*entry.key.id.0);
-            ring.add(entry.digest, None, Arc::clone(&entry.key));
-        }
-        let mut live = HashMap::new();
-        let revoked = rows.iter().filter(|row| row.revoked_at.is_some() && keys::is_identity(&row.name));
-        ring.named = revoked.map(|row| (row.name.clone(), None)).collect();
-        for row in rows.into_iter().filter(|row| row.revoked_at.is_none()) {
-            let name = keys::is_identity(&row.name).then(|| row.name.clone());
-            let same = known.remove(row.id.as_str()).filter(|key| key.is_like(&row));
-            let key = same.cloned().unwrap_or_else(|| Arc::new(Key::stored(row)));
-            if let Some(name) = name {
-                ring.named.insert(name, Some(Arc::clone(&key)));
+        for entry in &before.sorted {
+            if entry.key.name.is_none() {
+                ring.add(entry.digest, None, Arc::clone(&entry.key));
+            } else {
+                known.insert(entry.digest, &entry.key);
             }
-            live.insert(key.id.clone(), key);
         }
+        let mut ended = ring.name_anew(before, &rows);
+        let rows: HashMap<&str, &KeyRow> =
+            rows.iter().filter(|row| row.revoked_at.is_none()).map(|row| (row.id.as_str(), row)).collect();
         for secret in secrets {
-            if let Some(key) = live.get(&KeyId(secret.key_id.as_str().into())) {
-                ring.add(words(&secret.digest), secret.ends_at, Arc::clone(key));
-            }
+            let Some(row) = rows.get(secret.key_id.as_str()) else { continue };
+            let digest = words(&secret.digest);
+            let same = known.remove(&digest).filter(|key| key.is_like(row)).cloned();
+            ring.add(digest, secret.ends_at, same.unwrap_or_else(|| Arc::new(Key::stored((*row).clone()))));
         }
         for gone in known.values() {
             gone.end();
+            ended += 1;
         }
-        let ended = known.len();
         (ring, ended)
+    }
+
+    /// The keys that hold identities' limits; how many of those before have ended.
+    fn name_anew(&mut self, before: &Self, rows: &[KeyRow]) -> usize {
+        for row in rows.iter().filter(|row| row.revoked_at.is_some() && keys::is_identity(&row.name)) {
+            self.named.insert(row.name.clone(), None);
+        }
+        for row in rows.iter().filter(|row| row.revoked_at.is_none() && keys::is_identity(&row.name)) {
+            let same = before.named.get(&row.name).cloned().flatten().filter(|key| key.is_like(row));
+            let key = same.unwrap_or_else(|| Arc::new(Key::stored(row.clone())));
+            self.named.insert(row.name.clone(), Some(key));
+        }
+        let mut ended = 0;
+        for (name, key) in before.named.iter().filter_map(|(name, key)| Some((name, key.as_ref()?))) {
+            let goes_on = self.named.get(name).and_then(Option::as_ref).is_some_and(|now| now.id == key.id);
+            if !goes_on {
+                key.end();
+                ended += 1;
+            }
+        }
+        ended
     }
 
     fn add(&mut self, digest: Digest256, ends_at: Option<i64>, key: Arc<Key>) {
@@ -300,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_gone_ends_what_runs_with_it_and_nothing_else() {
+        let ring = |before: &Keyring, secrets: &[Secret]| {
+            Keyring::renewed(before, vec![row("a", None, None)], secrets)
+        };
+        let (both, _) =
+            ring(&Keyring::default(), &[secret("old", "a", Some(i64::MAX)), secret("new", "a", None)]);
+        let (old, new) = (Arc::clone(both.find("old").unwrap()), Arc::clone(both.find("new").unwrap()));
+        let (one, ended) = ring(&both, &[secret("new", "a", None)]);
+        assert_eq!((ended, old.has_ended(), new.has_ended()), (1, true, false));
+        assert!(Arc::ptr_eq(&new, one.find("new").unwrap()) && one.find("old").is_none());
+    }
+
+    #[test]
     fn keys_come_change_and_end() {
         let given = Keyring::given(&["mine".into()]);
         let secrets = [secret("a", "a", None), secret("b", "b", None), secret("old", "b", Some(5))];
@@ -315,7 +344,7 @@ mod tests {
         assert!(Arc::ptr_eq(&a, ring.find("a").unwrap()), "the same object while nothing changes");
         assert!(ring.find("b").is_none(), "expired");
         let (ring, ended) = Keyring::renewed(&ring, vec![row("a", None, Some(7))], &secrets);
-        assert_eq!(ended, 2);
+        assert_eq!(ended, 3, "each secret");
         assert!(a.has_ended() && ring.find("a").is_none());
         assert!(ring.find("mine").is_some(), "the operator's own stay");
     }

@@ -1,4 +1,7 @@
-//! Floods of refusals: the first few of a minute have rows of their own, the rest one row with a count.
+//! Floods of refusals: the first few of a minute have rows of their own, the rest stand in rows with a count.
+//!
+//! Takes rows of refusals; promises that what strangers cause (nobody with a key) is at most [`STRANGERS`] rows and one more in a minute,
+//! for all of them together, however many addresses they have. Nothing is lost but detail: the counts add up.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,6 +14,10 @@ use crate::store::audit::AuditRow;
 const FIRST: u64 = 10;
 /// Different ones in a minute; beyond it all stand in one row.
 const MOST: usize = 4_096;
+/// Rows of all strangers together in a minute.
+const STRANGERS: usize = 600;
+/// Kept of those for the addresses that were refused most, with their counts.
+const LOUDEST: usize = 100;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Who {
@@ -25,6 +32,8 @@ struct Who {
 pub(super) struct Flood {
     minute: i64,
     seen: HashMap<Who, (u64, Option<AuditRow>)>,
+    /// Rows that strangers had of their own.
+    strangers: usize,
     others: Option<AuditRow>,
 }
 
@@ -32,22 +41,19 @@ impl Flood {
     /// The row itself while it is one of the first; otherwise it is counted.
     pub(super) fn row(&mut self, row: AuditRow) -> Option<AuditRow> {
         let key = row.key_id.clone();
+        let is_stranger = key.is_none();
         // A key is a key from whatever address.
-        let peer = if key.is_some() { None } else { row.peer };
+        let peer = if is_stranger { row.peer } else { None };
         let who = Who { key, peer, route: row.route.clone(), status: row.status };
         if self.seen.len() >= MOST && !self.seen.contains_key(&who) {
-            let others = self.others.get_or_insert_with(|| AuditRow {
-                peer: None,
-                key_id: None,
-                count: 0,
-                ..row.clone()
-            });
-            others.count += row.count;
+            self.count(&row);
             return None;
         }
         let (seen, counted) = self.seen.entry(who).or_default();
         *seen += row.count;
-        if *seen <= FIRST {
+        let has_room = !is_stranger || self.strangers < STRANGERS - LOUDEST;
+        if *seen <= FIRST && has_room {
+            self.strangers += usize::from(is_stranger);
             return Some(row);
         }
         match counted {
@@ -57,14 +63,37 @@ impl Flood {
         None
     }
 
+    /// Counts a row among those of whom nothing more is kept.
+    fn count(&mut self, row: &AuditRow) {
+        let others = self.others.get_or_insert_with(|| AuditRow {
+            peer: None,
+            key_id: None,
+            model: None,
+            reason: Some("refusals beyond the rows of this minute, of any kind and address".into()),
+            count: 0,
+            ..row.clone()
+        });
+        others.count += row.count;
+    }
+
     /// Rows of what was counted, once its minute is over (or now, where there will be no later).
     pub(super) fn turn(&mut self, minute: i64, last: bool) -> Vec<AuditRow> {
         if minute == self.minute && !last {
             return Vec::new();
         }
         self.minute = minute;
-        let counted = self.seen.drain().filter_map(|(_, (_, counted))| counted);
-        counted.chain(self.others.take()).map(several).collect()
+        let counted: Vec<_> = self.seen.drain().filter_map(|(_, (_, counted))| counted).collect();
+        let (mut strangers, mut rows): (Vec<_>, Vec<_>) =
+            counted.into_iter().partition(|row| row.key_id.is_none());
+        strangers.sort_by_key(|row| std::cmp::Reverse(row.count));
+        let room = STRANGERS.saturating_sub(self.strangers);
+        for quiet in strangers.drain(room.min(strangers.len())..) {
+            self.count(&quiet);
+        }
+        self.strangers = 0;
+        rows.extend(strangers);
+        rows.extend(self.others.take());
+        rows.into_iter().map(several).collect()
     }
 }
 
@@ -105,11 +134,41 @@ mod tests {
     }
 
     #[test]
+    fn strangers_have_a_ceiling_for_all_of_them_together() {
+        let mut flood = Flood::default();
+        // Thousands of addresses with a few requests each, one of them louder.
+        let mut own = 0;
+        for n in 0..10 {
+            own += (0..4_000).filter_map(|peer| flood.row(refused(peer))).count();
+            own += (0..n).filter_map(|_| flood.row(refused(7))).count();
+        }
+        let rows = flood.turn(1, false);
+        assert!(own + rows.len() <= STRANGERS + 1, "{own} and {}", rows.len());
+        assert_eq!(
+            own as u64 + rows.iter().map(|row| row.count).sum::<u64>(),
+            40_045,
+            "every one is counted"
+        );
+        let loudest = rows.iter().find(|row| row.peer == Some(IpAddr::V4(7.into())));
+        assert!(loudest.is_some_and(|row| row.count > 40), "whoever knocks most is named");
+        assert!(flood.row(refused(1)).is_some(), "the next minute has room again");
+    }
+
+    #[test]
+    fn known_keys_have_their_rows_whatever_strangers_do() {
+        let mut flood = Flood::default();
+        (0..3_000).for_each(|peer| drop(flood.row(refused(peer))));
+        let known = AuditRow { key_id: Some("Ab12Cd34".into()), status: 429, ..refused(9) };
+        assert!(flood.row(known).is_some());
+    }
+
+    #[test]
     fn many_addresses_are_bounded() {
         let mut flood = Flood::default();
         let own = (0..100_000).filter_map(|peer| flood.row(refused(peer))).count();
-        assert_eq!(own, MOST);
+        assert_eq!((own, flood.seen.len()), (STRANGERS - LOUDEST, MOST));
         let rows = flood.turn(0, true);
-        assert_eq!((rows.len(), rows[0].count, rows[0].peer), (1, 100_000 - 4_096, None));
+        assert_eq!(rows.len(), LOUDEST + 1);
+        assert_eq!(own as u64 + rows.iter().map(|row| row.count).sum::<u64>(), 100_000);
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Ended {
     pub(super) begun: bool,
     /// Which limit refused it.
     pub(super) limit: Option<&'static str>,
+    /// Has an upstream its model?
+    pub(super) listed: bool,
 }
 
 /// Tells one waiting request how the writing of its begin went.

@@ -300,7 +300,7 @@ mod tests {
         (row.status, row.ending, row.upstream) = (200, "done".into(), Some("/api/chat".into()));
         (row.first_ms, row.total_ms, row.output_tokens, row.queue_ms) = (Some(200), 1_200, Some(11), Some(0));
         let metrics = Metrics::default();
-        metrics.add(&[Event::End(Ended { row, begun: true, limit: None })]);
+        metrics.add(&[Event::End(Ended { row, begun: true, limit: None, listed: true })]);
         let page = metrics.page(&Gauges { slots: Some(4), ..Gauges::default() });
         for line in [
             "portcullis_requests_total{route=\"/api/chat\",status=\"200\",ending=\"done\"} 1",

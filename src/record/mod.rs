@@ -5,7 +5,7 @@
 //! request path a line costs a copy.
 
 mod access;
-mod boots;
+pub mod boots;
 mod flood;
 mod ledger;
 mod line;
@@ -121,6 +121,8 @@ pub struct Record {
     pub key: Option<KeyId>,
     /// The model, where one was named.
     pub model: Option<ModelName>,
+    /// Has an upstream this model?
+    pub listed: bool,
     /// The upstream's route, once something goes there.
     pub upstream_path: Option<&'static str>,
     /// A part of the page, or a probe: its line is written at level debug, unless it failed.
@@ -175,6 +177,7 @@ impl Record {
             client: None,
             key: None,
             model: None,
+            listed: false,
             upstream_path: None,
             minor: false,
             stream: false,
@@ -235,7 +238,8 @@ impl Record {
         }
         self.desk.ledger.open.fetch_sub(1, Ordering::Relaxed);
         if !self.minor {
-            let ended = Ended { row: self.row(ending), begun: self.begun, limit: self.limit };
+            let (begun, limit, listed) = (self.begun, self.limit, self.listed);
+            let ended = Ended { row: self.row(ending), begun, limit, listed };
             self.desk.ledger.end(ended, self.placed);
         }
     }
@@ -314,6 +318,7 @@ impl Record {
             ending: ending.name().into(),
             reason,
             count: 1,
+            action: None,
         }
     }
 }

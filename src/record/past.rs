@@ -1,13 +1,13 @@
 //! The past: what dead processes left open, and what is old enough to go.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
 
 use super::boots;
 use super::sums::Sums;
 use super::writer::SetupError;
 use crate::store::audit::{Anchor, AuditRow, Batch, Begin, ChainKey, Mac, Segment};
-use crate::store::{Store, StoreError, wall};
+use crate::store::{Folder, Store, StoreError, wall};
 
 /// The process that wrote a segment, by its name.
 fn boot_of(segment: &Segment) -> &str {
@@ -15,7 +15,7 @@ fn boot_of(segment: &Segment) -> &str {
 }
 
 /// What a new chain begins with: the head of the last segment that nobody writes to any more.
-pub(super) fn last_head(store: &Store, folder: &Path) -> Result<Mac, SetupError> {
+pub(super) fn last_head(store: &Store, folder: &Folder) -> Result<Mac, SetupError> {
     let segments = store.segments()?;
     let closed = segments.iter().rev().find(|(segment, _)| segment.ended_at.is_some() && segment.rows > 0);
     Ok(match closed {
@@ -35,8 +35,10 @@ pub(super) struct Dead {
 }
 
 /// Segments of processes that died have ended with them.
-pub(super) fn dead(store: &Store, key: &ChainKey, folder: &Path) -> Result<Vec<Dead>, SetupError> {
+pub(super) fn dead(store: &Store, key: &ChainKey, folder: &Folder) -> Result<Vec<Dead>, SetupError> {
     let mut all = Vec::new();
+    let noted: HashMap<_, _> =
+        boots::last_words(folder)?.into_iter().map(|head| (head.segment, head.rows)).collect();
     for (segment, mac) in store.segments()?.into_iter().filter(|(segment, _)| segment.ended_at.is_none()) {
         let boot = boot_of(&segment);
         let boots::Dead::Yes(mark) = boots::look(folder, boot)? else { continue };
@@ -46,6 +48,14 @@ pub(super) fn dead(store: &Store, key: &ChainKey, folder: &Path) -> Result<Vec<D
                 "the facts of this part of the audit were changed: it is left as it is"
             );
             continue;
+        }
+        let missing = noted.get(&segment.name).map_or(0, |rows| rows.saturating_sub(segment.rows));
+        if missing > 0 {
+            tracing::error!(
+                segment = segment.name,
+                missing,
+                "rows of the audit are missing from its end: somebody took them, or the power failed (`portcullis audit verify`)"
+            );
         }
         let (begins, forged) = store.orphans(key, boot)?;
         let missing = segment.open.saturating_sub(begins.len() as u64);
@@ -85,7 +95,7 @@ pub(super) fn close(
     store: &mut Store,
     key: &ChainKey,
     segment: &Segment,
-    folder: &Path,
+    folder: &Folder,
     all: Vec<Dead>,
 ) -> Result<Segment, SetupError> {
     let mut after = segment.clone();
@@ -95,7 +105,8 @@ pub(super) fn close(
         }
         let mut sums = Sums::default();
         for row in &rows {
-            sums.add(row);
+            // It had begun: its model was there.
+            sums.add(row, true);
         }
         let boot = boot_of(&closed).to_owned();
         let batch = Batch { rows, ended, closes: Some(closed), ..Batch::default() };

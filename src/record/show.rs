@@ -7,12 +7,22 @@ use crate::store::audit::{AuditRow, Chained};
 
 /// A row with its place in the chain.
 pub fn as_json(chained: &Chained) -> Value {
-    let AuditRow { time, request_id, .. } = chained.row;
-    let row = &chained.row;
+    let mut value = facts(&chained.row);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("seq".into(), chained.seq.into());
+        fields.insert("segment".into(), chained.segment.as_str().into());
+        fields.insert("n".into(), chained.n.into());
+    }
+    value
+}
+
+/// A row that has no place there yet: `seq` is null.
+pub fn facts(row: &AuditRow) -> Value {
+    let id = row.request_id;
     json!({
-        "seq": chained.seq,
-        "time": at(time),
-        "request_id": if request_id == 0 { Value::Null } else { format!("{request_id:016x}").into() },
+        "seq": Value::Null,
+        "time": at(row.time),
+        "request_id": if id == 0 { Value::Null } else { format!("{id:016x}").into() },
         "key_id": row.key_id.as_deref(),
         "peer": row.peer.map(|peer| peer.to_string()),
         "method": row.method,
@@ -34,8 +44,9 @@ pub fn as_json(chained: &Chained) -> Value {
         "ending": row.ending,
         "reason": row.reason,
         "count": row.count,
-        "segment": chained.segment,
-        "n": chained.n,
+        "action": row.action.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()),
+        "segment": Value::Null,
+        "n": Value::Null,
     })
 }
 

@@ -4,22 +4,21 @@
 //! everybody knows while it cannot. Closes what processes that died left open.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::boots::{self, Mark};
 use super::flood::Flood;
 use super::ledger::{Ack, Ended, Event, Ledger};
+use super::past;
 use super::stamp;
 use super::sums::Sums;
-use super::{boots, past};
 use crate::config::AuditMode;
-use crate::store::audit::{Anchor, Batch, ChainKey, Mac, Segment};
-use crate::store::{Store, StoreError, wall};
+use crate::store::audit::{Anchor, Batch, ChainKey, FORM, Mac, Segment};
+use crate::store::{Folder, FolderError, Store, StoreError, wall};
 
 /// At most so much is lost where the process is killed in buffered mode, and a commit takes its time as well.
 const TICK: Duration = Duration::from_millis(200);
@@ -34,7 +33,7 @@ const NOTE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Setup {
     /// The data folder.
-    pub folder: PathBuf,
+    pub folder: Folder,
     /// A connection of its own.
     pub store: Store,
     /// Segments that ended so many seconds ago are dropped; none: never.
@@ -45,6 +44,7 @@ pub struct Setup {
 fn begun(name: String, before: Mac) -> Segment {
     Segment {
         name,
+        form: FORM,
         started_at: wall(),
         ended_at: None,
         before,
@@ -64,9 +64,9 @@ pub enum SetupError {
     /// The key of the chain.
     #[error(transparent)]
     Key(#[from] crate::store::audit::KeyError),
-    /// The mark of this process.
-    #[error("cannot write to the data folder: {}", .0.kind())]
-    Io(#[from] std::io::Error),
+    /// The mark of this process, and the heads beside it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 }
 
 /// The writer.
@@ -75,10 +75,8 @@ pub struct Writer {
     ledger: Arc<Ledger>,
     setup: Setup,
     key: ChainKey,
-    /// This process.
-    boot: String,
-    /// Held while it lives.
-    _mark: File,
+    /// This process: held while it lives, with the head as it was with the last commit.
+    mark: Mark,
     segment: Segment,
     segments: u32,
     noted: (u64, Instant),
@@ -92,6 +90,8 @@ pub struct Writer {
     /// Ends that came before their begins.
     early: HashSet<u64>,
     flood: Flood,
+    /// Was the last head not noted?
+    unmarked: bool,
     /// Kept for its room.
     events: Vec<Event>,
 }
@@ -100,18 +100,18 @@ impl Writer {
     /// Opens the chain: closes what dead processes left, and begins a segment.
     pub fn open(ledger: Arc<Ledger>, mut setup: Setup) -> Result<Self, SetupError> {
         setup.store.durable(ledger.mode == AuditMode::Strict)?;
-        let key = ChainKey::of(&setup.folder)?;
-        let (boot, mark) = boots::mark(&setup.folder)?;
+        let key = ChainKey::of(setup.folder.path())?;
+        Anchor::compact(&setup.folder)?;
+        let mark = Mark::make(&setup.folder)?;
         let dead = past::dead(&setup.store, &key, &setup.folder)?;
         let before = past::last_head(&setup.store, &setup.folder)?;
-        let segment = begun(format!("{boot}-1"), before);
+        let segment = begun(format!("{}-1", mark.boot), before);
         setup.store.keep_segment(&key, &segment)?;
         let mut writer = Self {
             ledger,
             setup,
             key,
-            boot,
-            _mark: mark,
+            mark,
             segment,
             segments: 1,
             noted: (0, Instant::now()),
@@ -122,6 +122,7 @@ impl Writer {
             open: HashSet::new(),
             early: HashSet::new(),
             flood: Flood::default(),
+            unmarked: false,
             events: Vec::new(),
         };
         let (store, folder) = (&mut writer.setup.store, &writer.setup.folder);
@@ -196,7 +197,7 @@ impl Writer {
 
     fn ended(&mut self, ended: Ended) {
         self.places += 1;
-        self.sums.add(&ended.row);
+        self.sums.add(&ended.row, ended.listed);
         let id = ended.row.request_id;
         if ended.begun {
             // In the same commit as its end, a begin tells nothing.
@@ -218,13 +219,13 @@ impl Writer {
 
     /// Writes what was gathered; `false`: it is kept for the next time.
     fn commit(&mut self) -> bool {
-        if self.batch.is_empty() && self.sums.is_empty() {
+        if self.batch.is_empty() && self.sums.is_empty() && !self.has_actions() {
             self.ledger.settle(std::mem::take(&mut self.places));
             return true;
         }
         let sums = self.sums.rows();
         self.batch.open = (self.open.len() + self.batch.begins.len()) as u64;
-        match self.setup.store.append(&self.key, &self.segment, &self.boot, &self.batch, &sums) {
+        match self.setup.store.append(&self.key, &self.segment, &self.mark.boot, &self.batch, &sums) {
             Ok(segment) => self.written(segment),
             Err(error) => {
                 self.ledger.metrics.failed();
@@ -238,10 +239,16 @@ impl Writer {
         true
     }
 
+    /// Has an operator done something that is not in the chain yet?
+    fn has_actions(&self) -> bool {
+        self.setup.store.has_unsealed().unwrap_or(false)
+    }
+
     fn written(&mut self, segment: Segment) {
         self.ledger.metrics.committed(segment.rows - self.segment.rows);
         let first = self.segment.rows == 0 && segment.rows > 0;
         self.segment = segment;
+        self.mark();
         if first {
             // From its first rows on, a segment that is taken away is missed.
             self.note();
@@ -271,10 +278,23 @@ impl Writer {
         }
     }
 
+    /// Whoever can write to the store alone cannot take this commit back unseen.
+    fn mark(&mut self) {
+        let strict = self.ledger.mode == AuditMode::Strict;
+        let noted = self.mark.note(&Anchor::of(&self.segment), strict);
+        if self.unmarked != noted.is_err() {
+            self.unmarked = noted.is_err();
+            match noted {
+                Ok(()) => tracing::info!("the head of the audit is noted again"),
+                Err(error) => tracing::warn!(error = %error.kind(), "the head of the audit is not noted"),
+            }
+        }
+    }
+
     fn note(&mut self) {
         self.noted = (self.segment.rows, Instant::now());
         if let Err(error) = Anchor::of(&self.segment).note(&self.setup.folder) {
-            tracing::warn!(error = %error.kind(), "a head of the audit was not noted");
+            tracing::warn!(%error, "a head of the audit was not noted");
         }
     }
 
@@ -284,7 +304,7 @@ impl Writer {
         let closed = Segment { ended_at: Some(now), ..self.segment.clone() };
         self.setup.store.keep_segment(&self.key, &closed)?;
         let head = closed.head;
-        self.segment = begun(format!("{}-{}", self.boot, self.segments + 1), head);
+        self.segment = begun(format!("{}-{}", self.mark.boot, self.segments + 1), head);
         self.segment.open = closed.open;
         self.segments += 1;
         self.noted = (0, Instant::now());
@@ -297,7 +317,7 @@ impl Writer {
         self.note();
         self.segment.ended_at = Some(wall());
         match self.setup.store.keep_segment(&self.key, &self.segment) {
-            Ok(()) => boots::forget(&self.setup.folder, &self.boot),
+            Ok(()) => boots::forget(&self.setup.folder, &self.mark.boot),
             Err(error) => tracing::warn!(%error, "the audit's segment was left open"),
         }
         tracing::info!(head = %Anchor::of(&self.segment), "the audit is closed");

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use crate::admit::{RateState, TokenState};
 use crate::dialect::ollama::answer;
-use crate::endpoint::Refusal;
+use crate::dialect::ollama::fault::Fault;
 use crate::identify::{IdentifyError, TokenError};
 use crate::record::{Ending, LedgerError};
 use crate::route::RouteError;
@@ -63,6 +63,12 @@ impl Failure {
         Self { side: Side::Upstream, ending, detail: detail.into(), ..Self::refused(status, public) }
     }
 
+    /// A path of ours, with a method that it does not answer.
+    pub(super) fn method(allow: &'static str) -> Self {
+        let failure = Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"));
+        Self { allow: Some(allow), ..failure }
+    }
+
     pub(super) fn with(self, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..self }
     }
@@ -101,12 +107,19 @@ impl Failure {
         Self::upstream(StatusCode::BAD_GATEWAY, "the model server gave no usable answer", detail)
     }
 
+    /// A whole answer longer than the bound of its kind.
+    pub fn long_answer(most: usize) -> Self {
+        let public = format!(
+            "the model server's answer is longer than upstream.max_answer allows ({most} bytes): ask for less at once"
+        );
+        Self::upstream(StatusCode::BAD_GATEWAY, public, "longer than upstream.max_answer allows")
+    }
+
     /// The upstream's own refusal, in our words.
-    pub fn from_fault(fault: answer::Fault) -> Self {
+    pub fn from_fault(fault: Fault) -> Self {
         let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let side = if status.is_client_error() { Side::Client } else { Side::Upstream };
-        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
-        Self { side, retry_after, ..Self::upstream(status, fault.public, fault.detail) }
+        Self { side, retry_after: fault.retry_after, ..Self::upstream(status, fault.public, fault.detail) }
     }
 
     /// The answer: Ollama's error shape, `{"error":"text"}` and nothing more.
@@ -133,25 +146,6 @@ impl Failure {
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::OddPath => Self::refused(
-                StatusCode::BAD_REQUEST,
-                "the path holds an escape, an empty or dotted segment, or a byte that no path here has",
-            ),
-            Refusal::NotExposed => {
-                Self::refused(StatusCode::FORBIDDEN, "this route is not exposed by this gateway")
-            }
-            Refusal::Unknown => Self::refused(StatusCode::NOT_FOUND, "there is nothing at this path"),
-            Refusal::Method(allow) => Self {
-                allow: Some(allow),
-                ..Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"))
-            },
         }
     }
 }
@@ -255,7 +249,8 @@ impl From<UpstreamError> for Failure {
                 Self::upstream(StatusCode::BAD_GATEWAY, "the model server cannot be reached", detail)
             }
             UpstreamError::FirstByteTimeout => {
-                Self::upstream(StatusCode::GATEWAY_TIMEOUT, "the model server did not answer in time", detail)
+                let public = "the model server did not answer within upstream.first_byte_timeout";
+                Self::upstream(StatusCode::GATEWAY_TIMEOUT, public, detail)
             }
             UpstreamError::Closed | UpstreamError::Io(_) => {
                 Self::upstream(StatusCode::BAD_GATEWAY, "the model server closed the connection", detail)
@@ -271,7 +266,7 @@ pub enum StreamFault {
     /// The connection broke, or the answer ended before its end.
     Broken(String),
     /// The upstream said so itself.
-    Upstream(String),
+    Upstream(Box<Fault>),
     /// Silence, or a life longer than allowed.
     Clock(&'static str),
     /// A line longer than `upstream.max_line`.
@@ -293,12 +288,14 @@ impl StreamFault {
     }
 
     /// For the caller.
-    pub const fn public(&self) -> &'static str {
+    pub fn public(&self) -> &str {
         match self {
             Self::Broken(_) => "the model server broke off its answer",
-            Self::Upstream(_) => "the model server failed while answering",
-            Self::Clock(_) => "the model server fell silent",
-            Self::LongLine | Self::Malformed => "the model server's answer could not be read",
+            Self::Upstream(fault) => &fault.public,
+            Self::Clock("upstream.total_timeout") => "the answer took longer than upstream.total_timeout",
+            Self::Clock(_) => "the model server fell silent for longer than upstream.idle_timeout",
+            Self::LongLine => "a line of the model server's answer is longer than upstream.max_line",
+            Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
             Self::Revoked => "the API key was revoked",
             Self::Overrun => "the budget of model time is used up",
@@ -310,6 +307,7 @@ impl StreamFault {
         match self {
             Self::Stopping => Side::Gateway,
             Self::Revoked | Self::Overrun => Side::Client,
+            Self::Upstream(fault) if fault.status < 500 => Side::Client,
             _ => Side::Upstream,
         }
     }
@@ -318,7 +316,7 @@ impl StreamFault {
     pub fn detail(&self) -> String {
         match self {
             Self::Broken(why) => why.clone(),
-            Self::Upstream(text) => format!("error line: {}", crate::record::scrub(text)),
+            Self::Upstream(fault) => fault.detail.clone(),
             Self::Clock(which) => (*which).to_owned(),
             Self::LongLine => "a line longer than upstream.max_line".into(),
             Self::Malformed => "a line that is no JSON object".into(),

@@ -7,5 +7,6 @@ mod admission;
 pub mod cors;
 mod error;
 pub mod head;
+mod refusal;
 
 pub use error::{Failure, StreamFault};

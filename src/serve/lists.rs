@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::gate::{Gate, Visit};
 use crate::admit::Permit;
 use crate::dialect::Call;
-use crate::dialect::ollama::{answer, models};
+use crate::dialect::ollama::{fault, models};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::identify::Key;
@@ -160,9 +160,10 @@ pub(super) async fn show(
         Outgoing { method: "POST", path: "/api/show", accept: "application/json", body: call.body() };
     let (status, body) = gate.pool.ask(&clock, question).await?;
     if status != 200 {
-        return Err(Failure::from_fault(answer::fault(status, &body, call.model())));
+        return Err(Failure::from_fault(fault::of_status(status, &body, call.model())));
     }
-    let shown = models::facts(&body).ok_or_else(|| Failure::bad_answer("facts that are no JSON object"))?;
+    let shown = models::facts(&body, call.model())
+        .ok_or_else(|| Failure::bad_answer("facts that are no JSON object"))?;
     Ok(json_answer(visit, shown, Some(permit)))
 }
 

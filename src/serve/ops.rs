@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::admin;
+use super::admin::{self, Admin, Reads};
 use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
@@ -19,7 +19,8 @@ use crate::listen::{Answering, ConnState, Freely, Handler, InFlight, Reject};
 use crate::record::LedgerError;
 use crate::record::metrics::Gauges;
 use crate::respond::{Failure, head};
-use crate::types::Scope;
+use crate::store::actions::Actor;
+use crate::types::{RequestId, Scope};
 use crate::validate::intake;
 
 /// Bytes of a request to the admin API.
@@ -32,6 +33,7 @@ pub struct Ops {
     front: Arc<Front>,
     ring: Option<Arc<Ring>>,
     folder: PathBuf,
+    reads: Arc<Reads>,
     on_loopback: bool,
 }
 
@@ -39,11 +41,12 @@ type Said = Result<(StatusCode, HeaderValue, Vec<u8>), Failure>;
 
 impl Ops {
     /// For this gate; without a ring of keys there is no admin API.
-    pub const fn new(front: Arc<Front>, ring: Option<Arc<Ring>>, folder: PathBuf, on_loopback: bool) -> Self {
-        Self { front, ring, folder, on_loopback }
+    pub fn new(front: Arc<Front>, ring: Option<Arc<Ring>>, folder: PathBuf, on_loopback: bool) -> Self {
+        let reads = Arc::new(Reads::of(&folder));
+        Self { front, ring, folder, reads, on_loopback }
     }
 
-    async fn said(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
+    async fn said(&self, state: &ConnState, peer: SocketAddr, request: &Parts, id: RequestId) -> Said {
         self.host(request)?;
         let get = request.method == Method::GET || request.method == Method::HEAD;
         match request.uri.path() {
@@ -57,7 +60,7 @@ impl Ops {
                 self.front.gate().pool.probe(&state.clock).await?;
                 Ok((StatusCode::OK, head::JSON, br#"{"status":"ready"}"#.to_vec()))
             }
-            path if path.starts_with("/admin/") => self.admin(state, peer, request).await,
+            path if path.starts_with("/admin/") => self.admin(state, peer, request, id).await,
             _ => Err(Refusal::Unknown.into()),
         }
     }
@@ -88,7 +91,7 @@ impl Ops {
         ledger.metrics.page(&gauges)
     }
 
-    async fn admin(&self, state: &ConnState, peer: SocketAddr, request: &Parts) -> Said {
+    async fn admin(&self, state: &ConnState, peer: SocketAddr, request: &Parts, id: RequestId) -> Said {
         let gate = self.front.gate();
         let Some(ring) = &self.ring else {
             return Err(Failure::refused(StatusCode::FORBIDDEN, "in public mode there are no keys"));
@@ -114,15 +117,19 @@ impl Ops {
             path: request.uri.path().to_owned(),
             query: request.uri.query().unwrap_or("").to_owned(),
             body,
+            by: Actor {
+                by: caller.key_id().map_or_else(|| "-".to_owned(), ToString::to_string),
+                via: "api",
+                peer: Some(peer.ip()),
+                request_id: id.0,
+            },
         };
         // Not on a worker: a store that is locked would hold up whoever shares it.
-        let (ring, folder) = (Arc::clone(ring), self.folder.clone());
-        let work = tokio::task::spawn_blocking(move || admin::answer(&ring, &folder, &asked));
+        let (ring, folder, reads) = (Arc::clone(ring), self.folder.clone(), Arc::clone(&self.reads));
+        let work = tokio::task::spawn_blocking(move || {
+            admin::answer(&Admin { ring: &ring, folder: &folder, reads: &reads }, &asked)
+        });
         let (status, value) = work.await.map_err(|error| Failure::internal(error.to_string()))??;
-        if request.method != Method::GET {
-            let by = caller.key_id().map(ToString::to_string);
-            tracing::info!(by, method = %request.method, path = request.uri.path(), "admin API");
-        }
         Ok((status, head::JSON, value.to_string().into_bytes()))
     }
 }
@@ -138,7 +145,8 @@ impl Handler for Ops {
     ) -> Answering<ReplyBody> {
         let ops = Arc::clone(self);
         Box::pin(async move {
-            let result = ops.said(&state, peer, &request).await;
+            let id = ops.front.gate().next_id();
+            let result = ops.said(&state, peer, &request, id).await;
             let whole = state.is_whole();
             let held = Held { in_flight: InFlight::new(state), permit: None, record: None, turn: None };
             let mut response = match result {
@@ -155,7 +163,7 @@ impl Handler for Ops {
             if !whole {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
-            head::common(response.headers_mut(), ops.front.gate().next_id());
+            head::common(response.headers_mut(), id);
             Ok(response)
         })
     }

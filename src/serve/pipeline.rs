@@ -118,6 +118,7 @@ pub(super) fn run<'a>(
         note(visit, |record| record.model = Some(call.model().clone()));
         permit.caller().use_model(call.model())?;
         let target = gate.pool.route(&visit.state.clock, call).await??;
+        note(visit, |record| record.listed = true);
         if target.call().shape() == Shape::Show {
             if let Some(record) = &mut visit.record {
                 recording::begin(record, &Arc::clone(&visit.state.clock)).await?;

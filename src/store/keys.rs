@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 
+use super::actions::{self, Action};
 use super::{Store, StoreError};
 use crate::types::{KeyLimits, ModelGlob, Scopes};
 
@@ -113,8 +114,13 @@ fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
 }
 
 impl Store {
-    /// Puts in a new key with its secret.
-    pub fn add_key(&mut self, row: &KeyRow, digest: &Digest) -> Result<(), StoreError> {
+    /// Puts in a new key with its secret; `action`: by whom.
+    pub fn add_key(
+        &mut self,
+        row: &KeyRow,
+        digest: &Digest,
+        action: Option<&Action>,
+    ) -> Result<(), StoreError> {
         let models: Vec<_> = row.models.iter().map(ModelGlob::as_str).collect();
         let text =
             |value: serde_json::Result<String>| value.map_err(|error| StoreError::Other(error.to_string()));
@@ -146,7 +152,7 @@ impl Store {
             "INSERT INTO secrets (digest, key_id, created_at) VALUES (?1, ?2, ?3)",
             params![digest, row.id, row.created_at],
         )?;
-        changed(&change)?;
+        changed(&change, action)?;
         Ok(change.commit()?)
     }
 
@@ -158,6 +164,15 @@ impl Store {
         Ok(rows
             .filter_map(|row| row.inspect_err(|error| tracing::warn!(%error, "a key cannot be read")).ok())
             .collect())
+    }
+
+    /// So many keys at most, in the order in which they were made, behind the one of this moment and id.
+    pub fn keys_page(&self, after: Option<&(i64, String)>, limit: u32) -> Result<Vec<KeyRow>, StoreError> {
+        let mut query = self.db.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM keys WHERE ?1 IS NULL OR (created_at, id) > (?1, ?2) ORDER BY created_at, id LIMIT ?3"
+        ))?;
+        let (made, id) = after.map_or((None, None), |(made, id)| (Some(made), Some(id)));
+        Ok(query.query_map(params![made, id, limit], key)?.collect::<Result<_, _>>()?)
     }
 
     /// One key.
@@ -182,13 +197,13 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Gives a key a new secret; the ones before it open it until `ends_at`.
+    /// Gives a key a new secret; the ones before it open it until `ends_at`. Those that end now are gone, and what runs with them ends.
     pub fn rotate_key(
         &mut self,
         id: &str,
         digest: &Digest,
-        now: i64,
-        ends_at: i64,
+        (now, ends_at): (i64, i64),
+        action: Option<&Action>,
     ) -> Result<(), StoreError> {
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found = change.execute(
@@ -198,21 +213,21 @@ impl Store {
         if found == 0 {
             return Err(StoreError::Conflict(format!("there is no key {id} that could be rotated")));
         }
-        change.execute("DELETE FROM secrets WHERE key_id = ?1 AND ends_at <= ?2", params![id, now])?;
         change.execute(
             "UPDATE secrets SET ends_at = min(ifnull(ends_at, ?2), ?2) WHERE key_id = ?1",
             params![id, ends_at],
         )?;
+        change.execute("DELETE FROM secrets WHERE key_id = ?1 AND ends_at <= ?2", params![id, now])?;
         change.execute(
             "INSERT INTO secrets (digest, key_id, created_at) VALUES (?1, ?2, ?3)",
             params![digest, id, now],
         )?;
-        changed(&change)?;
+        changed(&change, action)?;
         Ok(change.commit()?)
     }
 
-    /// Ends a key. `false`: it had ended before.
-    pub fn revoke_key(&mut self, id: &str, now: i64) -> Result<bool, StoreError> {
+    /// Ends a key. `false`: it had ended before, and nothing was done.
+    pub fn revoke_key(&mut self, id: &str, now: i64, action: Option<&Action>) -> Result<bool, StoreError> {
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let revoked: Option<Option<i64>> = change
             .query_row("SELECT revoked_at FROM keys WHERE id = ?1", [id], |row| row.get(0))
@@ -225,7 +240,7 @@ impl Store {
         change.execute("UPDATE keys SET revoked_at = ?2 WHERE id = ?1", params![id, now])?;
         // Nothing opens it any more, whatever reads this table.
         change.execute("DELETE FROM secrets WHERE key_id = ?1", [id])?;
-        changed(&change)?;
+        changed(&change, action)?;
         change.commit()?;
         Ok(true)
     }
@@ -237,8 +252,10 @@ impl Store {
     }
 }
 
-fn changed(change: &rusqlite::Transaction<'_>) -> rusqlite::Result<usize> {
-    change.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'", [])
+/// A change of a key, and who made it.
+fn changed(change: &rusqlite::Transaction<'_>, action: Option<&Action>) -> rusqlite::Result<()> {
+    change.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'", [])?;
+    action.map_or(Ok(()), |action| actions::note(change, action))
 }
 
 #[cfg(test)]
@@ -267,11 +284,11 @@ mod tests {
         let folder = Folder::new();
         let mut store = Store::open(&folder.0).unwrap();
         let before = store.generation().unwrap();
-        store.add_key(&row("abc"), &[1; 32]).unwrap();
-        assert!(matches!(store.add_key(&row("abc"), &[2; 32]), Err(StoreError::Conflict(_))));
+        store.add_key(&row("abc"), &[1; 32], None).unwrap();
+        assert!(matches!(store.add_key(&row("abc"), &[2; 32], None), Err(StoreError::Conflict(_))));
         assert_eq!(store.key("abc").unwrap(), Some(row("abc")));
         assert_eq!(store.generation().unwrap(), before + 1);
-        store.rotate_key("abc", &[3; 32], 200, 260).unwrap();
+        store.rotate_key("abc", &[3; 32], (200, 260), None).unwrap();
         let ends = |store: &Store| {
             let mut all: Vec<_> =
                 store.secrets().unwrap().iter().map(|secret| (secret.digest[0], secret.ends_at)).collect();
@@ -279,14 +296,16 @@ mod tests {
             all
         };
         assert_eq!(ends(&store), [(1, Some(260)), (3, None)]);
-        store.rotate_key("abc", &[4; 32], 230, 500).unwrap();
+        store.rotate_key("abc", &[4; 32], (230, 500), None).unwrap();
         assert_eq!(ends(&store), [(1, Some(260)), (3, Some(500)), (4, None)], "an end is never put off");
-        assert!(store.revoke_key("abc", 300).unwrap());
-        assert!(!store.revoke_key("abc", 301).unwrap());
+        store.rotate_key("abc", &[6; 32], (240, 240), None).unwrap();
+        assert_eq!(ends(&store), [(6, None)], "without an overlap the old ones are gone at once");
+        assert!(store.revoke_key("abc", 300, None).unwrap());
+        assert!(!store.revoke_key("abc", 301, None).unwrap());
         assert_eq!(ends(&store), []);
         assert_eq!(store.key("abc").unwrap().unwrap().state(300), "revoked");
-        assert!(matches!(store.rotate_key("abc", &[5; 32], 1, 2), Err(StoreError::Conflict(_))));
-        assert!(matches!(store.revoke_key("nobody", 1), Err(StoreError::Conflict(_))));
+        assert!(matches!(store.rotate_key("abc", &[5; 32], (1, 2), None), Err(StoreError::Conflict(_))));
+        assert!(matches!(store.revoke_key("nobody", 1, None), Err(StoreError::Conflict(_))));
         assert_eq!(row("x").state(900), "expired");
     }
 
@@ -295,7 +314,7 @@ mod tests {
         let folder = Folder::new();
         let (mut one, other) = (Store::open(&folder.0).unwrap(), Store::open(&folder.0).unwrap());
         let before = other.generation().unwrap();
-        one.add_key(&row("abc"), &[1; 32]).unwrap();
+        one.add_key(&row("abc"), &[1; 32], None).unwrap();
         assert_ne!(other.generation().unwrap(), before);
         assert_eq!(other.keys().unwrap().len(), 1);
     }

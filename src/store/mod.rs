@@ -3,15 +3,16 @@
 //! Takes rows; promises that what was acknowledged is there after a crash, and that a damaged file is named and not written to.
 //! Nothing here is on the request path: keys are looked up in memory, rows are written by one thread (`record`).
 
+pub mod actions;
 pub mod audit;
 pub mod backup;
+mod folder;
 pub mod keys;
 mod schema;
 pub mod usage;
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,8 +20,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+pub use folder::{Folder, FolderError};
+
 /// The file in the data folder.
 pub const FILE: &str = "portcullis.db";
+/// What SQLite keeps beside it.
+const TAILS: [&str; 3] = ["", "-wal", "-shm"];
 /// Somebody else may be writing for so long.
 const BUSY: Duration = Duration::from_secs(2);
 /// A store up to this size is checked whole at start; a larger one in its small tables.
@@ -41,7 +46,10 @@ pub enum StoreError {
     /// A newer version made it.
     #[error("the store was made by a newer version (form {0})")]
     Newer(i64),
-    /// The folder or the file cannot be opened.
+    /// The folder, or a file in it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The file cannot be opened.
     #[error("cannot use the store in {path}: {reason}")]
     Open {
         /// The folder.
@@ -77,34 +85,40 @@ pub struct Store {
 
 impl Store {
     /// Opens the store of a data folder; makes both where they are not there.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
-        make(folder).map_err(|error| fault(error.kind().to_string()))?;
-        let path = folder.join(FILE);
-        let new = !path.exists();
-        let db = Connection::open(&path).map_err(|error| opened(&error, fault))?;
-        if new || path.metadata().is_ok_and(|now| now.permissions().mode() & 0o077 != 0) {
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let folder = Folder::make(path)?;
+        let file = folder.open_or_make(FILE)?;
+        if file.metadata().is_ok_and(|now| now.permissions().mode() & 0o077 != 0) {
             // Names of keys and of models are nobody else's business.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-                .map_err(|error| fault(error.kind().to_string()))?;
+            let closed = file.set_permissions(fs::Permissions::from_mode(0o600));
+            closed.map_err(|error| FolderError::Io { what: "close", path: path.join(FILE), error })?;
         }
-        let mut store = Self { db };
-        store.prepare()?;
-        Ok(store)
+        Self::of(&folder)
     }
 
     /// Is there a store in this folder?
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).exists()
+    pub fn is_in(path: &Path) -> bool {
+        fs::symlink_metadata(path.join(FILE)).is_ok()
     }
 
-    /// Opens a store to read from it; one that is not there is not made.
-    pub fn read(folder: &Path) -> Result<Self, StoreError> {
-        let fault = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db =
-            Connection::open_with_flags(folder.join(FILE), flags).map_err(|error| opened(&error, fault))?;
-        let mut store = Self { db };
+    /// Opens a store that is there; one that is not is not made.
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        Self::of(&Folder::open(path)?)
+    }
+
+    /// Opens a store that is there, for a connection that changes nothing.
+    pub fn read_only(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::read(path)?;
+        store.db.pragma_update(None, "query_only", true)?;
+        Ok(store)
+    }
+
+    /// The store that is in this folder.
+    fn of(folder: &Folder) -> Result<Self, StoreError> {
+        for tail in TAILS {
+            folder.has(&format!("{FILE}{tail}"))?;
+        }
+        let mut store = Self { db: connect(folder, FILE)? };
         store.prepare()?;
         Ok(store)
     }
@@ -152,7 +166,7 @@ impl Store {
         let tried = self.db.execute_batch(
             "BEGIN IMMEDIATE;
              INSERT INTO audit SELECT NULL, '', 0, 0, '', NULL, NULL, '', '', NULL, '', 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0,
-               NULL, NULL, 0, '', NULL, 0, zeroblob(32);
+               NULL, NULL, 0, '', NULL, 0, zeroblob(32), NULL;
              INSERT INTO usage VALUES ('', '', '', 0, 0, 0, 0, 0, 0, 0);
              INSERT INTO audit_begin VALUES ('', '', 0, NULL, NULL, '', '', NULL, 0, zeroblob(32));",
         );
@@ -161,6 +175,16 @@ impl Store {
         }
         Ok(tried?)
     }
+}
+
+/// A connection to a file of the folder, which must be there.
+fn connect(folder: &Folder, name: &str) -> Result<Connection, StoreError> {
+    let fault = |reason: String| StoreError::Open { path: folder.path().to_owned(), reason };
+    // The folder's own path may go through links; from there on SQLite follows none.
+    let path = fs::canonicalize(folder.path()).map_err(|error| fault(error.kind().to_string()))?;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(path.join(name), flags).map_err(|error| opened(&error, fault))
 }
 
 fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> StoreError {
@@ -184,60 +208,42 @@ impl InUse {
     const FILE: &'static str = "portcullis.lock";
 
     /// For a gateway: nobody replaces the store while this is held.
-    pub fn shared(folder: &Path) -> Result<Self, StoreError> {
-        Self::lock(folder, FlockOperation::NonBlockingLockShared, "the store is being restored")
+    pub fn shared(path: &Path) -> Result<Self, StoreError> {
+        Self::lock(path, FlockOperation::NonBlockingLockShared, "the store is being restored")
     }
 
     /// For whoever replaces the store: no gateway begins while this is held.
-    pub fn alone(folder: &Path) -> Result<Self, StoreError> {
+    pub fn alone(path: &Path) -> Result<Self, StoreError> {
         Self::lock(
-            folder,
+            path,
             FlockOperation::NonBlockingLockExclusive,
             "a gateway uses the data folder; stop it first",
         )
     }
 
-    fn lock(folder: &Path, how: FlockOperation, taken: &str) -> Result<Self, StoreError> {
-        let fault =
-            |error: io::Error| StoreError::Open { path: folder.to_owned(), reason: error.kind().to_string() };
-        make(folder).map_err(fault)?;
-        let mut options = fs::OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(0o600).open(folder.join(Self::FILE));
-        let file = file.map_err(fault)?;
-        own(folder, &folder.join(Self::FILE)).map_err(fault)?;
+    fn lock(path: &Path, how: FlockOperation, taken: &str) -> Result<Self, StoreError> {
+        let file = Folder::make(path)?.open_or_make(Self::FILE)?;
         match flock(&file, how) {
             Ok(()) => Ok(Self { _locked: file }),
             Err(Errno::WOULDBLOCK) => Err(StoreError::Conflict(taken.into())),
-            Err(error) => Err(fault(error.into())),
+            Err(error) => {
+                let path = path.join(Self::FILE);
+                Err(FolderError::Io { what: "lock", path, error: error.into() }.into())
+            }
         }
     }
-}
-
-/// Gives a file to the folder's owner: what root makes in the folder of a service must be the service's to open.
-fn own(folder: &Path, file: &Path) -> io::Result<()> {
-    let (owner, now) = (fs::metadata(folder)?, fs::symlink_metadata(file)?);
-    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) || !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    lchown(file, Some(owner.uid()), Some(owner.gid()))
-}
-
-/// Makes the data folder, where it is not there.
-fn make(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Sets a damaged store aside under another name; the name.
-pub fn quarantine(folder: &Path, now: i64) -> io::Result<PathBuf> {
-    let aside = folder.join(format!("{FILE}.damaged-{now}"));
-    fs::rename(folder.join(FILE), &aside)?;
-    for tail in ["-wal", "-shm"] {
-        let part = folder.join(format!("{FILE}{tail}"));
-        if part.exists() {
-            fs::rename(&part, folder.join(format!("{FILE}.damaged-{now}{tail}")))?;
+pub fn quarantine(path: &Path, now: i64) -> Result<String, FolderError> {
+    let folder = Folder::open(path)?;
+    for tail in TAILS {
+        let part = format!("{FILE}{tail}");
+        if folder.is_taken(&part) {
+            folder.rename(&part, &format!("{FILE}.damaged-{now}{tail}"))?;
         }
     }
-    Ok(aside)
+    Ok(format!("{FILE}.damaged-{now}"))
 }
 
 /// Seconds since 1970.

@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// One statement list a form, from the first.
-const FORMS: &[&str] = &["
+const FORMS: &[&str] = &[
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('generation', 0);
 CREATE TABLE keys (
@@ -94,7 +95,31 @@ CREATE TABLE usage (
   failed INTEGER NOT NULL,
   PRIMARY KEY (day, key_id, model)
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE audit ADD COLUMN action TEXT;
+ALTER TABLE audit_chain ADD COLUMN form INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  \"by\" TEXT NOT NULL,
+  via TEXT NOT NULL,
+  peer TEXT,
+  \"do\" TEXT NOT NULL,
+  target TEXT NOT NULL,
+  before TEXT,
+  after TEXT,
+  outcome TEXT NOT NULL,
+  request_id TEXT
+);
+CREATE TABLE actions_read (
+  \"by\" TEXT NOT NULL,
+  \"do\" TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (\"by\", \"do\")
+) WITHOUT ROWID;
+",
+];
 
 /// Brings the tables to the form of this version.
 pub(super) fn bring_up(db: &mut Connection) -> Result<(), StoreError> {

@@ -53,14 +53,40 @@ pub struct Spent {
     pub day_gpu_ms: u64,
 }
 
+/// A place in the list of sums: the last row of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    /// Its day.
+    pub day: String,
+    /// Its key.
+    pub key_id: String,
+    /// Its model.
+    pub model: String,
+}
+
 impl Store {
     /// Sums since a day, included; of one key, or of all. The newest day first.
     pub fn usage(&self, since: &str, key: Option<&str>) -> Result<Vec<UsageRow>, StoreError> {
+        self.usage_page(since, key, None, u32::MAX)
+    }
+
+    /// The same, so many at most, behind a place.
+    pub fn usage_page(
+        &self,
+        since: &str,
+        key: Option<&str>,
+        after: Option<&After>,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, StoreError> {
         let mut query = self.db.prepare_cached(
             "SELECT day, key_id, model, requests, prompt_tokens, output_tokens, gpu_ms, refused, cancelled, failed \
-             FROM usage WHERE day >= ?1 AND (?2 IS NULL OR key_id = ?2) ORDER BY day DESC, key_id, model",
+             FROM usage WHERE day >= ?1 AND (?2 IS NULL OR key_id = ?2) \
+             AND (?3 IS NULL OR day < ?3 OR (day = ?3 AND (key_id, model) > (?4, ?5))) \
+             ORDER BY day DESC, key_id, model LIMIT ?6",
         )?;
-        let rows = query.query_map(params![since, key], |row| {
+        let (day, of, model) = after
+            .map_or((None, None, None), |after| (Some(&after.day), Some(&after.key_id), Some(&after.model)));
+        let rows = query.query_map(params![since, key, day, of, model, limit], |row| {
             Ok(UsageRow {
                 day: row.get(0)?,
                 key_id: row.get(1)?,

@@ -18,8 +18,13 @@ pub struct At<'p> {
 #[derive(Debug, Clone, Copy)]
 enum Step<'p> {
     Name(&'p str),
+    /// The caller's own word.
+    Key(&'p str),
     Index(usize),
 }
+
+/// Bytes of a place in an error: a schema of the caller's own words may be deep.
+const MAX_PLACE: usize = 128;
 
 impl<'p> At<'p> {
     /// A field of the top level.
@@ -33,6 +38,12 @@ impl<'p> At<'p> {
         Self { within: Some(self), step: Step::Name(name) }
     }
 
+    /// A member of the object here, whose key the caller chose: it is escaped and cut.
+    #[must_use]
+    pub const fn key(&'p self, key: &'p str) -> Self {
+        Self { within: Some(self), step: Step::Key(key) }
+    }
+
     /// An item of the list here, from 0.
     #[must_use]
     pub const fn item(&'p self, index: usize) -> Self {
@@ -41,7 +52,15 @@ impl<'p> At<'p> {
 
     /// The refusal of what stands here.
     pub fn refuse(&self, message: impl Into<String>) -> ValidateError {
-        ValidateError::Field { field: self.to_string(), message: message.into() }
+        let mut field = self.to_string();
+        if field.len() > MAX_PLACE {
+            // Where it begins and where it ends say most.
+            let (head, tail) = (MAX_PLACE / 2 - 2, field.len() - MAX_PLACE / 2 + 2);
+            let head = field.floor_char_boundary(head);
+            let tail = field.ceil_char_boundary(tail);
+            field.replace_range(head..tail, "…");
+        }
+        ValidateError::Field { field, message: message.into() }
     }
 
     fn wanted(&self, what: impl fmt::Display, got: &Json<'_>) -> ValidateError {
@@ -54,6 +73,17 @@ impl fmt::Display for At<'_> {
         match (self.within, self.step) {
             (None, Step::Name(name)) => f.write_str(name),
             (Some(within), Step::Name(name)) => write!(f, "{within}.{name}"),
+            (within, Step::Key(key)) => {
+                if let Some(within) = within {
+                    write!(f, "{within}.")?;
+                }
+                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$');
+                if key.len() <= 40 && !key.is_empty() && key.bytes().all(plain) {
+                    f.write_str(key)
+                } else {
+                    f.write_str(&shown(key))
+                }
+            }
             (Some(within), Step::Index(index)) => write!(f, "{within}[{index}]"),
             (None, Step::Index(index)) => write!(f, "[{index}]"),
         }
@@ -165,6 +195,14 @@ mod tests {
         let (messages, index) = (At::top("messages"), 2);
         let message = messages.item(index);
         assert_eq!(message.field("role").to_string(), "messages[2].role");
+        assert_eq!(AT.key("a b\n").to_string(), "f.\"a b\\n\"");
+        let long = "é".repeat(1_000);
+        let (a, b) = (AT.key(&long), At::top("g"));
+        let (deep, other) = (a.key(&long), b.key(&long));
+        for at in [a.key("maxItems"), deep.key("maxItems"), other.key("maxItems")] {
+            let text = at.refuse("no").to_string();
+            assert!(text.len() < 140 && text.ends_with("maxItems: no"), "{text}");
+        }
     }
 
     #[test]

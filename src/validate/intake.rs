@@ -16,8 +16,8 @@ pub fn query(query: Option<&str>) -> Result<(), ValidateError> {
     if query.is_some_and(|query| query.split('&').any(named)) { Err(ValidateError::KeyInUrl) } else { Ok(()) }
 }
 
-/// JSON; a missing type and curl's default are read as JSON where a key was presented (people paste Ollama's own curl
-/// lines), and refused otherwise, since a web page can send those without a preflight.
+/// JSON in UTF-8. A missing type and those in [`PASTED`] are read as JSON where a key was presented as a web page cannot send it
+/// by itself, and refused otherwise, since a page can send them without a preflight.
 pub fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), ValidateError> {
     if headers
         .get(CONTENT_ENCODING)
@@ -38,17 +38,28 @@ pub fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), ValidateError>
     let text = value.to_str().unwrap_or("");
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or("");
-    let utf8 = parts.filter(|part| !part.is_empty()).all(|part| {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-    });
-    let json = essence.eq_ignore_ascii_case("application/json");
-    let pasted = keyed && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    if utf8 && (json || pasted) {
+    if !parts.all(is_utf8) {
+        return Err(ValidateError::MediaType("send the body in UTF-8: Content-Type: application/json"));
+    }
+    let is = |known: &str| essence.eq_ignore_ascii_case(known);
+    if is("application/json") || (keyed && PASTED.into_iter().any(is)) {
         Ok(())
     } else {
         Err(ValidateError::MediaType("send Content-Type: application/json, in UTF-8"))
     }
+}
+
+/// What people and programs write over JSON: curl's own default, `fetch`'s, an older name, and that of our answers.
+const PASTED: [&str; 4] =
+    ["application/x-www-form-urlencoded", "text/plain", "text/json", "application/x-ndjson"];
+
+/// Is this parameter of a media type no other charset than UTF-8, by either label (WHATWG Encoding: `utf8` is one too)?
+fn is_utf8(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let value = value.trim().trim_matches('"');
+    !name.trim().eq_ignore_ascii_case("charset")
+        || value.eq_ignore_ascii_case("utf-8")
+        || value.eq_ignore_ascii_case("utf8")
 }
 
 /// The whole body of an admitted request, up to the cap, and the memory that it takes; refused before it is read where its length says
@@ -79,17 +90,35 @@ mod tests {
 
     #[test]
     fn types() {
-        for good in
-            ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""]
-        {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/json; charset=utf8",
+            "application/json;charset=\"UTF8\"",
+            "application/json; charset = utf-8 ;",
+            "application/json; odata=verbose; q=1",
+        ] {
             assert_eq!((ask(Some(good), true), ask(Some(good), false)), (true, true), "{good}");
         }
         assert_eq!((ask(None, true), ask(None, false)), (true, false));
-        let form = Some("application/x-www-form-urlencoded");
-        assert_eq!((ask(form, true), ask(form, false)), (true, false));
-        for bad in
-            ["text/plain", "application/json; charset=utf-16", "multipart/form-data", "", "application/jsonx"]
-        {
+        for pasted in PASTED {
+            for text in [pasted.to_owned(), pasted.to_ascii_uppercase(), format!("{pasted};charset=UTF-8")] {
+                assert_eq!((ask(Some(&text), true), ask(Some(&text), false)), (true, false), "{text}");
+            }
+            assert!(!ask(Some(&format!("{pasted}; charset=iso-8859-1")), true), "{pasted}");
+        }
+        for bad in [
+            "text/html",
+            "application/json; charset=utf-16",
+            "application/json; charset=iso-8859-1",
+            "application/json; charset",
+            "application/json; charset=utf-8; charset=utf-7",
+            "multipart/form-data",
+            "application/octet-stream",
+            "",
+            "application/jsonx",
+        ] {
             assert!(!ask(Some(bad), true), "{bad}");
         }
     }

@@ -1,9 +1,11 @@
 //! The JSON guard: reads a body into a tree, or refuses it.
 //!
 //! Promises that any correct JSON parser, Go's lenient one included, reads the same value from what passed: UTF-8 without
-//! a byte order mark, one object and nothing after it, no key twice in an object, no lone surrogate, no number beyond a
-//! 64-bit float. Bounds memory too: depth 32, 256 keys an object, 262,144 values in all. Error texts are fixed words
-//! with a line and a column; of the content they show the name of a duplicate key alone.
+//! a byte order mark, one object and nothing after it, no key twice in an object, no number beyond a 64-bit float. Half a
+//! surrogate pair, which programs make when they cut a text between two units, becomes U+FFFD in a value, as Go reads it,
+//! and its field is named; in a key it is refused, since two keys could become one. Bounds memory too: depth 32, 256 keys an
+//! object, 262,144 values in all. Error texts are fixed words with a line and a column; of the content they show the name of
+//! a duplicate key alone.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -58,8 +60,17 @@ impl Json<'_> {
     }
 }
 
+/// A body as it was read.
+#[derive(Debug)]
+pub struct Document<'a> {
+    /// The entries of the top level.
+    pub top: Vec<(Cow<'a, str>, Json<'a>)>,
+    /// Those of its keys whose values held half a surrogate pair, and hold U+FFFD in its place now.
+    pub mended: Vec<Cow<'a, str>>,
+}
+
 /// Reads a body whose top level must be an object.
-pub fn parse(body: &[u8]) -> Result<Vec<(Cow<'_, str>, Json<'_>)>, ValidateError> {
+pub fn parse(body: &[u8]) -> Result<Document<'_>, ValidateError> {
     if body.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) {
         return Err(ValidateError::Json("the request body is empty".into()));
     }
@@ -68,9 +79,9 @@ pub fn parse(body: &[u8]) -> Result<Vec<(Cow<'_, str>, Json<'_>)>, ValidateError
     }
     let text = std::str::from_utf8(body)
         .map_err(|fault| invalid(&format!("no UTF-8 after byte {}", fault.valid_up_to())))?;
-    let mut reader = Reader { text, bytes: body, at: 0, left: MAX_VALUES };
+    let mut reader = Reader { text, bytes: body, at: 0, left: MAX_VALUES, half: 0, mended: Vec::new() };
     match reader.document() {
-        Ok(Json::Obj(entries)) => Ok(entries),
+        Ok(Json::Obj(top)) => Ok(Document { top, mended: reader.mended }),
         Ok(other) => {
             Err(ValidateError::Json(format!("the body must be a JSON object, not {}", other.kind())))
         }
@@ -98,6 +109,10 @@ struct Reader<'a> {
     at: usize,
     /// Values that may still come.
     left: u32,
+    /// Behind the last text in which half a surrogate pair was replaced; 0: none since the last entry of the top level.
+    half: usize,
+    /// Keys of the top level in whose values that happened.
+    mended: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Reader<'a> {
@@ -181,7 +196,11 @@ impl<'a> Reader<'a> {
         if !escaped {
             return Ok(Cow::Borrowed(raw));
         }
-        unescape(raw).map(Cow::Owned).ok_or(Fault::Syntax("half a surrogate pair in a string"))
+        let (text, halves) = lexer::unescape(raw).ok_or(Fault::Syntax("an odd string"))?;
+        if halves {
+            self.half = self.at;
+        }
+        Ok(Cow::Owned(text))
     }
 
     fn list(&mut self, depth: u8) -> Result<Json<'a>, Fault> {
@@ -214,6 +233,10 @@ impl<'a> Reader<'a> {
             }
             let key_at = self.at;
             let key = self.string()?;
+            if self.half > key_at {
+                self.at = key_at;
+                return Err(Fault::Syntax("half a surrogate pair in a key"));
+            }
             if entries.len() == MAX_KEYS {
                 return Err(policy(format!("an object has more than {MAX_KEYS} keys")));
             }
@@ -226,7 +249,12 @@ impl<'a> Reader<'a> {
                 return Err(self.expected("expected a colon"));
             }
             self.blank();
-            entries.push((key, self.value(depth)?));
+            let value = self.value(depth)?;
+            if self.half > 0 && depth == TOP {
+                self.half = 0;
+                self.mended.push(key.clone());
+            }
+            entries.push((key, value));
             self.blank();
             if self.skip(b'}') {
                 return Ok(Json::Obj(entries));
@@ -254,6 +282,9 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What is left of the depth inside the top level.
+const TOP: u8 = MAX_DEPTH - 1;
+
 const CUT: Fault = Fault::Syntax("it ends too early");
 
 fn policy(words: String) -> Fault {
@@ -279,43 +310,6 @@ fn is_duplicate(key: &str, entries: &Entries<'_>, seen: &mut Seen) -> bool {
 struct Seen {
     hasher: RandomState,
     hashes: HashSet<u64>,
-}
-
-/// The text of a string whose escapes the lexer has seen; `None` where a surrogate stands alone.
-fn unescape(raw: &str) -> Option<String> {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        text.push_str(plain);
-        let mut chars = escape.chars();
-        match chars.next()? {
-            'b' => text.push('\u{8}'),
-            'f' => text.push('\u{c}'),
-            'n' => text.push('\n'),
-            'r' => text.push('\r'),
-            't' => text.push('\t'),
-            'u' => {
-                let unit = |at: usize| u32::from_str_radix(escape.get(at..at + 4)?, 16).ok();
-                let high = unit(1)?;
-                let pair = (0xd800..0xdc00).contains(&high) && escape.get(5..7) == Some("\\u");
-                let point = if pair {
-                    let low = unit(7).filter(|low| (0xdc00..0xe000).contains(low))?;
-                    0x1_0000 + ((high & 0x3ff) << 10 | (low & 0x3ff))
-                } else {
-                    high
-                };
-                // Half a pair is no character.
-                text.push(char::from_u32(point)?);
-                rest = escape.get(if pair { 11 } else { 5 }..)?;
-                continue;
-            }
-            // The quote, the backslash and the slash stand for themselves.
-            other => text.push(other),
-        }
-        rest = chars.as_str();
-    }
-    text.push_str(rest);
-    Some(text)
 }
 
 #[cfg(test)]

@@ -46,6 +46,41 @@ fn escaped_string(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     }
 }
 
+/// The text of a string whose escapes [`string`] has seen, and whether a surrogate stood alone in it: each becomes U+FFFD by
+/// itself, and what follows it is read anew, as Go does.
+pub(crate) fn unescape(raw: &str) -> Option<(String, bool)> {
+    let mut text = String::with_capacity(raw.len());
+    let (mut rest, mut halves) = (raw, false);
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let mut chars = escape.chars();
+        match chars.next()? {
+            'b' => text.push('\u{8}'),
+            'f' => text.push('\u{c}'),
+            'n' => text.push('\n'),
+            'r' => text.push('\r'),
+            't' => text.push('\t'),
+            'u' => {
+                let unit = |at: usize| u32::from_str_radix(escape.get(at..at + 4)?, 16).ok();
+                let high = unit(1)?;
+                let pair = (0xd800..0xdc00).contains(&high) && escape.get(5..7) == Some("\\u");
+                let low = if pair { unit(7).filter(|low| (0xdc00..0xe000).contains(low)) } else { None };
+                let point = low.map_or(high, |low| 0x1_0000 + ((high & 0x3ff) << 10 | (low & 0x3ff)));
+                let character = char::from_u32(point);
+                halves |= character.is_none();
+                text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
+                rest = escape.get(if low.is_some() { 11 } else { 5 }..)?;
+                continue;
+            }
+            // The quote, the backslash and the slash stand for themselves.
+            other => text.push(other),
+        }
+        rest = chars.as_str();
+    }
+    text.push_str(rest);
+    Some((text, halves))
+}
+
 /// Behind a number, and whether it has neither fraction nor exponent.
 pub(crate) fn number(text: &[u8], from: usize) -> Option<(usize, bool)> {
     let digits = |mut at: usize| {

@@ -83,7 +83,7 @@ mod tests {
 
     fn judge(body: &str) -> Result<Vec<String>, ValidateError> {
         let mut dropped = Dropped::default();
-        let entries = json::parse(body.as_bytes()).unwrap();
+        let entries = json::parse(body.as_bytes()).unwrap().top;
         vet(
             "",
             &entries,
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn null_is_absent() {
-        let entries = json::parse(br#"{"a":null,"b":0}"#).unwrap();
+        let entries = json::parse(br#"{"a":null,"b":0}"#).unwrap().top;
         assert_eq!(
             (get(&entries, "a"), get(&entries, "b"), get(&entries, "c")),
             (None, Some(&Json::Int(0)), None)

@@ -115,6 +115,35 @@ async fn what_is_not_listed_is_refused_and_never_forwarded() {
 }
 
 #[tokio::test]
+async fn a_path_that_leads_nowhere_says_what_to_mend() {
+    let gate = Gateway::start().await;
+    for (path, status, words) in [
+        ("/api/tags", 403, "routes.catalogue"),
+        ("/api/ps", 403, "GET /models"),
+        ("/api/version", 403, "routes.catalogue"),
+        ("/api/show", 403, "routes.catalogue"),
+        ("/api/pull", 403, "at the model server itself"),
+        ("/api/delete", 403, "routes.management"),
+        ("//api/chat", 400, "slash"),
+        ("/api/chat/", 403, "slash"),
+        ("/api/api/chat", 403, "http://host:port"),
+        ("/v1/api/chat", 403, "/api/chat"),
+        ("/canary/api/chat", 404, "/api/chat"),
+        ("/chat/api/chat", 404, "/api/chat"),
+        ("/v1/v1/chat/completions", 403, "twice"),
+        ("/chat/completions", 404, "/v1/"),
+    ] {
+        // Needs no key, like every word about the path.
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\n");
+        let answer = gate.send(&head, b"").await;
+        assert_eq!(answer.status, status, "{path}");
+        let text = assert_native_error(&answer.body);
+        assert!(text.contains(words) && !text.contains("canary"), "{path}: {text}");
+    }
+    gate.assert_nothing_upstream();
+}
+
+#[tokio::test]
 async fn the_catalogue_opens_by_setting_and_hides_paths() {
     let gate =
         Gateway::with(&[("PORTCULLIS_ROUTES_CATALOGUE", "true"), ("PORTCULLIS_ROUTES_MANAGEMENT", "true")])
@@ -126,6 +155,8 @@ async fn the_catalogue_opens_by_setting_and_hides_paths() {
     let show = gate.post("/api/show", &json!({"model": "smollm2:135m"}).to_string()).await;
     assert_eq!(show.status, 200);
     assert!(!show.text().contains("FROM /") && !show.text().contains("blobs"), "{}", show.text());
+    let modelfile = parsed(&show.body)["modelfile"].as_str().unwrap().to_owned();
+    assert!(modelfile.lines().any(|line| line == "FROM smollm2:135m"), "{modelfile}");
     assert_eq!(gate.post("/api/pull", "{}").await.status, 403, "no key has the scope admin");
 }
 
@@ -152,13 +183,15 @@ async fn public_mode_asks_no_key_and_serves_only_its_own_names() {
     assert_eq!(ask("localhost:1").await, 200);
     assert_eq!(ask("gate.example").await, 200);
     assert_eq!(ask("evil.example").await, 421);
-    let plain = gate
-        .send(
-            "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n",
-            chat(false).as_bytes(),
-        )
-        .await;
-    assert_eq!(plain.status, 415, "a web page could send this without a preflight");
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/x-ndjson"] {
+        let head = format!("POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n");
+        let plain = gate.send(&head, chat(false).as_bytes()).await;
+        assert_eq!(plain.status, 415, "a web page could send {kind} without a preflight");
+    }
+    let small =
+        json!({"model": MODEL, "prompt": "x", "stream": false, "options": {"num_ctx": 128}}).to_string();
+    let head = "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    assert_eq!(gate.send(head, small.as_bytes()).await.status, 200, "as Ollama's own tests ask");
     let none = gate.send("POST /chat HTTP/1.1\r\nHost: localhost\r\n", chat(false).as_bytes()).await;
     assert_eq!(none.status, 415);
 }

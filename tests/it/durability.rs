@@ -203,7 +203,8 @@ fn unshare() -> Command {
 /// Size-limited memory as the data folder, in a mount namespace of the gateway's own.
 fn in_tmpfs(size: &str) -> Command {
     let mut command = unshare();
-    let script = format!("mount -t tmpfs -o size={size} tmpfs \"$PORTCULLIS_DATA_DIR\" && exec \"$0\" serve");
+    let script =
+        format!("mount -t tmpfs -o size={size},mode=700 tmpfs \"$PORTCULLIS_DATA_DIR\" && exec \"$0\" serve");
     command.args(["sh", "-c", &script, env!("CARGO_BIN_EXE_portcullis")]);
     command
 }

@@ -7,6 +7,7 @@
     reason = "a test that meets the unexpected should fail loudly, where it stands"
 )]
 
+mod actions;
 mod architecture;
 mod audit;
 mod backup;
@@ -21,6 +22,7 @@ mod doctor;
 mod doors;
 mod durability;
 mod errors;
+mod folder;
 mod framing;
 mod harness;
 mod issuer;

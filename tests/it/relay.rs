@@ -65,12 +65,12 @@ async fn refusals_keep_their_meaning_and_lose_their_inner_workings() {
         ("embed", "one", 400, "does not support embeddings"),
         ("embed", "model-too-long-no-truncate", 400, "longer than the model's context"),
         ("embed", "chat-on-embedding-model", 400, "does not support chat"),
-        ("loadfail", "truncated-chat-nostream", 502, "failed"),
+        ("loadfail", "truncated-chat-nostream", 502, "could not load"),
         ("loadfail", "no-runner-chat-nostream", 502, "the model server"),
         ("loadfail", "missing-chat-nostream", 404, "not found"),
         ("busy", "chat", 503, "busy"),
         ("death", "chat-stream-in-prompt", 502, "failed"),
-        ("generate", "context-bad", 502, "failed"),
+        ("generate", "context-bad", 400, "context"),
     ] {
         let recording =
             recordings::find(group, name).unwrap_or_else(|| panic!("no recording {group}/{name}"));
@@ -86,6 +86,100 @@ async fn refusals_keep_their_meaning_and_lose_their_inner_workings() {
         assert!(text.contains(words), "{group}/{name}: {text}");
         assert!(SECRETS.iter().all(|secret| !text.contains(secret)), "{group}/{name}: {text}");
     }
+}
+
+/// Texts that nobody recorded: of machines without memory, models with one eye, and grammars that are none.
+#[tokio::test]
+async fn an_upstreams_error_is_the_same_before_and_inside_an_answer() {
+    let gate = Gateway::start().await;
+    for (text, status, words) in [
+        ("model requires more system memory (5.6 GiB) than is available (3.1 GiB)", 503, "memory"),
+        ("llama runner process has terminated: CUDA error: out of memory at /usr/lib/x.cu:70", 503, "memory"),
+        ("this model only supports one image while more than one image requested", 400, "one image"),
+        ("model does not support multimodal requests", 400, "does not support images"),
+        ("input after truncation exceeds maximum context length", 400, "longer than the model's context"),
+        (
+            "json: cannot unmarshal array into Go struct field .tools.function.parameters.properties of type x",
+            400,
+            "tools",
+        ),
+        ("failed to load model vocabulary required for format", 400, "schema in format"),
+        ("timed out waiting for llama runner to start - progress 0.28 - ", 503, "too long to load"),
+        ("unable to load model: /root/.ollama/models/blobs/sha256-1", 502, "could not load"),
+        ("something new about /etc/canary", 502, "failed"),
+    ] {
+        let told = |answer: &crate::client::Answer, body: &[u8]| {
+            let said = assert_native_error(body);
+            assert!(said.contains(words), "{text}: {said}");
+            assert!(
+                ["CUDA", "/usr", "/root", "sha256", "canary", "Go struct"]
+                    .iter()
+                    .all(|word| !said.contains(word)),
+                "{said}"
+            );
+            assert_eq!(answer.header("retry-after").is_some(), answer.status == 503, "{text}");
+        };
+        let script = Script { status: Some(500), error_text: Some(text.into()), ..Script::default() };
+        gate.mock.script(On::Any, script);
+        for stream in [false, true] {
+            let answer = gate.chat(stream).await;
+            assert_eq!(answer.status, status, "{text}");
+            told(&answer, &answer.body);
+        }
+        // A stream that had begun: its last line.
+        let script =
+            Script { tokens: Some(5), error_at: Some(2), error_text: Some(text.into()), ..Script::default() };
+        gate.mock.script(On::Any, script);
+        let answer = gate.chat(true).await;
+        assert_eq!((answer.status, answer.lines().len()), (200, 3), "{text}: {}", answer.text());
+        told(&answer, answer.lines().last().unwrap());
+        // One object with the status 200.
+        let body = serde_json::json!({"error": text}).to_string();
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        gate.mock.script(On::Any, Script { raw: Some(Raw::new(reply, Then::Keep)), ..Script::default() });
+        for stream in [false, true] {
+            let answer = gate.chat(stream).await;
+            assert_eq!(answer.status, status, "{text}");
+            told(&answer, &answer.body);
+        }
+    }
+    gate.assert_well().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_names_its_bound() {
+    let gate = Gateway::with(&[("PORTCULLIS_UPSTREAM_MAX_ANSWER", "1000")]).await;
+    let reply = |bytes: usize| {
+        let body = format!("{{\"a\":\"{}\",\"done\":true}}", "x".repeat(bytes - 20));
+        assert_eq!(body.len(), bytes);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+        Script {
+            raw: Some(Raw::new(format!("{head} {bytes}\r\n\r\n{body}"), Then::Keep)),
+            ..Script::default()
+        }
+    };
+    let (chat, embed) = (
+        r#"{"stream":false,"messages":[{"content":"x"}]}"#,
+        r#"{"model":"all-minilm","input":"x","prompt":"x"}"#,
+    );
+    for (path, body, most) in [
+        ("/api/chat", chat, 1_000),
+        ("/api/generate", r#"{"prompt":"x","stream":false}"#, 1_000),
+        ("/api/embed", embed, 4_000),
+        ("/api/embeddings", embed, 4_000),
+    ] {
+        gate.mock.script(On::Any, reply(most));
+        assert_eq!(gate.post(path, body).await.status, 200, "{path}");
+        gate.mock.script(On::Any, reply(most + 1));
+        let answer = gate.post(path, body).await;
+        assert_eq!(answer.status, 502, "{path}");
+        let text = assert_native_error(&answer.body);
+        assert!(text.contains("upstream.max_answer") && text.contains(&most.to_string()), "{path}: {text}");
+    }
+    gate.assert_well().await;
 }
 
 /// A recorded stream, cut behind every byte: never a clean end, always one error line behind whole lines.

@@ -1,5 +1,6 @@
 //! Signed identities: Cloudflare Access and `OpenID` Connect, with an issuer that rotates its keys, lies and dies.
 
+use portcullis::store::actions::Actor;
 use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
@@ -50,6 +51,11 @@ async fn behind_access_with(issuer: &Issuer, mode: &str, key: &str) -> Gateway {
         ("PORTCULLIS_ACCESS_MODE", mode),
     ])
     .await
+}
+
+/// Who types commands.
+fn operator() -> Actor {
+    Actor { by: "cli:0".into(), via: "cli", peer: None, request_id: 0 }
 }
 
 #[tokio::test]
@@ -190,7 +196,8 @@ async fn an_identity_has_limits_of_its_own() {
         ..Default::default()
     };
     let (row, _) =
-        portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com", 2)).unwrap();
+        portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com", 2), &operator())
+            .unwrap();
     let limit = async |token: &str| {
         ask(&gate, &[(ASSERTION, token)]).await.header("x-ratelimit-limit-requests").map(str::to_owned)
     };
@@ -205,7 +212,7 @@ async fn an_identity_has_limits_of_its_own() {
     }
     assert_eq!(last, 429, "two a minute");
     assert_eq!(limit(&bob).await, None);
-    store.revoke_key(&row.id, now()).unwrap();
+    store.revoke_key(&row.id, now(), None).unwrap();
     let begun = Instant::now();
     while ask(&gate, &[(ASSERTION, &alice)]).await.status != 403 {
         assert!(begun.elapsed() < PATIENCE, "a revoked identity is let in");
@@ -251,10 +258,12 @@ async fn an_empty_key_beside_an_issuer_is_no_public_mode() {
     );
     let mut store = portcullis::store::Store::open(&gate.folder).unwrap();
     let (row, _) =
-        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com")).unwrap();
-    let twice = portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com"));
+        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com"), &operator())
+            .unwrap();
+    let twice =
+        portcullis::identify::issue::create(&mut store, &wish("access:Alice@example.com"), &operator());
     assert!(twice.is_err(), "one identity, one set of limits");
-    store.revoke_key(&row.id, now()).unwrap();
+    store.revoke_key(&row.id, now(), None).unwrap();
     let begun = Instant::now();
     while ask(&gate, &[(ASSERTION, &token)]).await.status != 403 {
         assert!(begun.elapsed() < PATIENCE, "a revoked identity is let in");
@@ -280,8 +289,9 @@ async fn who_is_shut_out_is_so_with_any_key_and_in_the_middle_of_an_answer() {
     conn.chunk().await.unwrap();
     let mut store = portcullis::store::Store::open(&gate.folder).unwrap();
     let (row, _) =
-        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com")).unwrap();
-    store.revoke_key(&row.id, now()).unwrap();
+        portcullis::identify::issue::create(&mut store, &wish("access:alice@example.com"), &operator())
+            .unwrap();
+    store.revoke_key(&row.id, now(), None).unwrap();
     let ended = tokio::time::timeout(PATIENCE, async { while conn.chunk().await.is_some() {} }).await;
     ended.expect("an answer outlives its identity");
     gate.mock.reset();

@@ -1,8 +1,9 @@
 //! What was validated is what is forwarded (design section 4).
 
+use mock_ollama::{Capability, Mock, Model};
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, MODEL, assert_native_error, parsed, post};
+use crate::harness::{Gateway, KEY, MODEL, assert_native_error, parsed, post};
 
 async fn forwarded(gate: &Gateway, path: &str, body: &Value) -> (Value, Option<String>) {
     gate.mock.clear();
@@ -50,7 +51,7 @@ async fn a_refusal_names_the_field_the_bound_and_the_value() {
     for (field, value, words) in [
         ("temperature", json!(11), ["options.temperature", "10", "11"]),
         ("top_k", json!(1001), ["options.top_k", "1000", "1001"]),
-        ("num_ctx", json!(12), ["options.num_ctx", "256", "12"]),
+        ("num_ctx", json!(0), ["options.num_ctx", "1048576", "0"]),
         ("num_predict", json!(1_000_001), ["options.num_predict", "1000000", "1000001"]),
     ] {
         let mut body = json!({"model": MODEL, "prompt": "x"});
@@ -63,6 +64,101 @@ async fn a_refusal_names_the_field_the_bound_and_the_value() {
     let answer = gate.post("/chat_api", "{\"model\":\"alpha\"}").await;
     assert!(answer.status == 400 && assert_native_error(&answer.body).contains("prompt"));
     gate.assert_nothing_upstream();
+}
+
+#[tokio::test]
+async fn what_clients_send_passes_as_ollama_takes_it() {
+    let sees = Model::plain(MODEL).with(&[Capability::Completion, Capability::Vision]);
+    let embeds = Model::plain("all-minilm").with(&[Capability::Embedding]);
+    let gate = Gateway::before(Mock::builder().models(vec![sees, embeds]).start().await.unwrap(), &[]);
+    let picture = "iVBORw0KGgo=";
+    let body = json!({
+        "model": MODEL, "stream": false, "options": {"num_ctx": 1, "top_k": -1, "stop": vec!["x"; 64]}, "messages": [
+            {"role": "document 1", "content": "x", "images": vec![picture; 62]},
+            {"role": "user", "content": "y", "images": ["iVBO\r\nRw0KGgo=\n", "data:image/png;base64,iVBORw0KGgo="]},
+        ],
+    });
+    let (sent, dropped) = forwarded(&gate, "/api/chat", &body).await;
+    assert_eq!(sent["messages"][1]["images"], json!([picture, picture]));
+    assert_eq!((&sent["options"], &sent["messages"][0]["role"]), (&body["options"], &json!("document 1")));
+    assert_eq!(dropped, None);
+    // A text that was cut between two units of UTF-16.
+    gate.mock.clear();
+    let cut = format!(
+        r#"{{"model":"{MODEL}","stream":false,"messages":[{{"role":"user","content":"so \ud83d"}}],"keep_alive":"1m"}}"#
+    );
+    let answer = gate.post("/api/chat", &cut).await;
+    assert_eq!((answer.status, answer.header("x-portcullis-dropped")), (200, Some("messages")));
+    assert_eq!(parsed(&gate.mock.seen()[0].body)["messages"][0]["content"], "so \u{fffd}");
+    let many = json!({"model": "all-minilm", "input": vec!["x"; 2_100]});
+    let (sent, _) = forwarded(&gate, "/api/embed", &many).await;
+    assert_eq!(sent["input"].as_array().unwrap().len(), 2_100);
+}
+
+#[tokio::test]
+async fn what_ollama_would_not_take_says_what_to_send_instead() {
+    let gate = Gateway::start().await;
+    let turn = |key: &str, value: Value| json!({"messages": [{"role": "user", key: value}]});
+    let tool = |parameters: Value| json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}]});
+    for (body, words) in [
+        (
+            turn("content", json!([{"type": "text", "text": "canary"}])),
+            "messages[0].content: must be a string, not a list of parts",
+        ),
+        (turn("images", json!(["https://canary.example/a.png"])), "messages[0].images[0]: is a URL"),
+        (
+            turn("images", json!(["data:text/plain;base64,AAAA"])),
+            "messages[0].images[0]: is a data: URI of another kind",
+        ),
+        (
+            tool(json!({"properties": []})),
+            "tools[0].function.parameters.properties: must be an object, not a list",
+        ),
+        (
+            tool(json!({"properties": {"a": {"type": "array", "maxItems": 1_000_000_000}}})),
+            "tools[0].function.parameters.properties.a.maxItems: must be a whole number from 0 to 10000, not 1000000000",
+        ),
+        (
+            json!({"format": {"items": {"anyOf": [{"type": "string", "maxLength": 100_001}]}}}),
+            "format.items.anyOf[0].maxLength: must be a whole number from 0 to 100000, not 100001",
+        ),
+        (
+            json!({"format": {"pattern": "x".repeat(513)}}),
+            "format.pattern: must have at most 512 bytes, not 513",
+        ),
+    ] {
+        let answer = gate.post("/api/chat", &body.to_string()).await;
+        assert_eq!(answer.status, 400, "{body}");
+        let text = assert_native_error(&answer.body);
+        assert!(text.starts_with(words) && !text.contains("canary"), "{text}");
+    }
+    gate.assert_nothing_upstream();
+}
+
+#[tokio::test]
+async fn a_body_is_json_by_several_names_where_a_key_was_sent() {
+    let gate = Gateway::start().await;
+    let ask = async |key: &str, kind: &str| {
+        let head = format!("POST /api/chat HTTP/1.1\r\nHost: localhost\r\n{key}{kind}");
+        gate.send(&head, crate::harness::chat(false).as_bytes()).await.status
+    };
+    let (bearer, plain) = (format!("Authorization: Bearer {KEY}\r\n"), format!("x-api-key: {KEY}\r\n"));
+    for key in [&bearer, &plain] {
+        for kind in [
+            "",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "Content-Type: text/plain;charset=UTF-8\r\n",
+            "Content-Type: text/json\r\n",
+            "Content-Type: application/x-ndjson\r\n",
+            "Content-Type: application/json; charset=utf8\r\n",
+            "Content-Type: application/json;charset=\"UTF8\"\r\n",
+        ] {
+            assert_eq!(ask(key, kind).await, 200, "{kind}");
+        }
+        for kind in ["text/html", "multipart/form-data", "text/plain; charset=iso-8859-1"] {
+            assert_eq!(ask(key, &format!("Content-Type: {kind}\r\n")).await, 415, "{kind}");
+        }
+    }
 }
 
 #[tokio::test]

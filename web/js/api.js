@@ -37,7 +37,7 @@ async function refusal(response, key) {
   }
   const { status } = response;
   const known = words.trouble[status]?.(key) ?? words.refused(status);
-  const quoted = [401, 500, 502, 504].includes(status) ? "" : said;
+  const quoted = [401, 500, 504].includes(status) ? "" : said;
   const again = status === 429 || status >= 500;
   return new Trouble(known + quoted, { status, again, wait: retryAfter(response.headers.get("Retry-After")) });
 }

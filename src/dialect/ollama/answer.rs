@@ -1,7 +1,5 @@
 //! What an answer of Ollama says about itself: its lines, its end, its errors, and the lines that we may add.
 
-use serde::Deserialize;
-
 use super::glance::glance;
 use crate::dialect::Shape;
 use crate::record::{Tokens, stamp};
@@ -77,105 +75,6 @@ pub fn phase_line(phase: &'static str, position: u32) -> Vec<u8> {
     format!("{{\"portcullis\":{{\"phase\":\"{phase}\"{place}}}}}\n").into_bytes()
 }
 
-/// A refusal of the upstream in our words.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// For the caller.
-    pub status: u16,
-    /// For the caller.
-    pub public: String,
-    /// The upstream's words, scrubbed, for the log.
-    pub detail: String,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: String,
-}
-
-#[derive(Deserialize)]
-struct Nested {
-    error: NestedError,
-}
-
-#[derive(Deserialize)]
-struct NestedError {
-    message: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-}
-
-/// What a status and a body other than 200 mean. Known cases keep their meaning in our words (recorded texts:
-/// `crates/mock-ollama/recordings`); all other texts stay here.
-pub fn fault(status: u16, body: &[u8], model: &ModelName) -> Fault {
-    let Ok(ErrorBody { error }) = serde_json::from_slice(body) else {
-        // Not Ollama's words at all: a proxy in between, or a route that this version does not have.
-        return Fault {
-            status: if status == 503 { 503 } else { 502 },
-            public: "the model server gave no usable answer".into(),
-            detail: format!("status {status} without an Ollama error body"),
-        };
-    };
-    // llama-server's errors come as JSON inside the string.
-    let (text, kind) = match serde_json::from_str::<Nested>(&error) {
-        Ok(nested) => (nested.error.message, nested.error.kind),
-        Err(_) => (error, String::new()),
-    };
-    let detail = format!("status {status}: {}", crate::record::scrub(&text));
-    let (status, public) = known(status, &text, &kind, model).unwrap_or_else(|| other(status));
-    Fault { status, public, detail }
-}
-
-fn known(status: u16, text: &str, kind: &str, model: &ModelName) -> Option<(u16, String)> {
-    const FEATURES: [&str; 8] =
-        ["tools", "thinking", "insert", "chat", "generate", "embeddings", "vision", "completion"];
-    if let Some((_, feature)) = text.rsplit_once(" does not support ")
-        && let Some(feature) = FEATURES.iter().find(|known| **known == feature.trim_end_matches('.'))
-    {
-        return Some((400, format!("\"{model}\" does not support {feature}")));
-    }
-    if text.starts_with("model ") && text.contains(" not found") {
-        return Some((404, format!("model '{model}' not found")));
-    }
-    if text.starts_with("Multimodal data provided, but model does not support") {
-        return Some((400, format!("\"{model}\" does not support images")));
-    }
-    if text.starts_with("This server does not support embeddings") {
-        return Some((400, format!("\"{model}\" does not support embeddings")));
-    }
-    if text.contains("JSON schema conversion failed") || text.starts_with("invalid format:") {
-        return Some((400, "the JSON schema in format cannot be used".into()));
-    }
-    if kind == "exceed_context_size_error"
-        || text.contains("exceeds the available context size")
-        || text.contains("input length exceeds the context length")
-    {
-        return Some((400, "the input is longer than the model's context".into()));
-    }
-    if text.starts_with("server busy") {
-        return Some((503, "the model server is busy; try again".into()));
-    }
-    if text.starts_with("raw mode does not support") {
-        return Some((400, "raw does not go with system or context".into()));
-    }
-    if text.starts_with("illegal base64 data") {
-        return Some((400, "an image is not valid base64".into()));
-    }
-    if status == 403 && text.starts_with("ollama cloud is disabled") {
-        return Some((403, "this model runs in the cloud, which is switched off here".into()));
-    }
-    None
-}
-
-fn other(status: u16) -> (u16, String) {
-    match status {
-        // Its own words may name hosts and repeat prompts: the log has them, scrubbed.
-        400 | 404 | 413 | 422 => (status, "the model server refused the request".into()),
-        429 | 503 => (503, "the model server is busy; try again".into()),
-        _ => (502, "the model server failed".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,29 +100,6 @@ mod tests {
         assert_eq!(judge(b"{\"model\":"), Line::Broken);
         assert_eq!(judge(b"<html>"), Line::Broken);
         assert_eq!(judge(b"{\"response\":\"h\xff\xc3i\"}"), Line::Broken);
-    }
-
-    #[test]
-    fn a_file_size_is_no_context() {
-        let ask = |status, text: &str| fault(status, &error_object(text), &model());
-        let file =
-            ask(500, "tensor \"token_embd.weight\" offset+size (31868992) exceeds file size (30000000)");
-        assert_eq!((file.status, file.public.as_str()), (502, "the model server failed"));
-        let context = ask(
-            400,
-            r#"{"error":{"code":400,"message":"request (3010 tokens) exceeds the available context size (512 tokens), try increasing it","type":"exceed_context_size_error"}}"#,
-        );
-        assert_eq!(
-            (context.status, context.public.as_str()),
-            (400, "the input is longer than the model's context")
-        );
-        let tools = ask(400, "registry.ollama.ai/library/smollm2:135m does not support tools");
-        assert_eq!(tools.public, "\"smollm2:135m\" does not support tools");
-        assert_eq!(ask(404, "model \"x\" not found, try pulling it first").status, 404);
-        assert_eq!(ask(401, "unauthorized").status, 502);
-        let unknown = ask(400, "something new about host box.lan");
-        assert_eq!((unknown.status, unknown.public.as_str()), (400, "the model server refused the request"));
-        assert_eq!(fault(404, b"404 page not found", &model()).status, 502);
     }
 
     #[test]

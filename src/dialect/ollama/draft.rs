@@ -1,7 +1,7 @@
 //! A call in the making: the rules, the body so far, and what was dropped on the way.
 
 use super::schema::{Field, Rule, WATCHED};
-use super::{keep_alive, knobs, messages, options, tools};
+use super::{grammar, keep_alive, knobs, messages, options, tools};
 use crate::dialect::{Call, Shape};
 use crate::types::{Caps, InvalidName, ModelName, is_cloud_name};
 use crate::validate::bounds::{self, At};
@@ -28,6 +28,8 @@ pub(super) struct Draft<'r> {
     pub(super) images: usize,
     /// Their bytes, in base64.
     pub(super) image_bytes: usize,
+    /// What the schemas have cost so far, all together.
+    pub(super) spent: grammar::Spent,
     /// Tokens of output at most, once that is known.
     pub(super) output: Option<u32>,
     /// Is there nothing to answer, so that `keep_alive` 0 would unload the model?
@@ -46,6 +48,7 @@ impl<'r> Draft<'r> {
             dropped: Dropped::default(),
             images: 0,
             image_bytes: 0,
+            spent: grammar::Spent::default(),
             output: None,
             idle: false,
             generates: false,

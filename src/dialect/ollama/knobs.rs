@@ -1,6 +1,9 @@
 //! Fields with a rule of their own: `format`, `think`, `images`, `context`, `input`.
 
+use std::borrow::Cow;
+
 use super::draft::Draft;
+use super::grammar;
 use crate::validate::bounds::{self, At};
 use crate::validate::json::Json;
 use crate::validate::{ValidateError, shown};
@@ -8,13 +11,15 @@ use crate::validate::{ValidateError, shown};
 /// Bytes of a JSON schema: it becomes a grammar upstream.
 pub(super) const MAX_SCHEMA: usize = 64 * 1024;
 /// Images of one request, all messages together.
-const MAX_IMAGES: usize = 16;
+const MAX_IMAGES: usize = 64;
 /// Token ids of an earlier exchange.
 const MAX_CONTEXT: usize = 131_072;
 /// The largest token id.
 const MAX_TOKEN: i64 = 0x7fff_ffff;
 /// Texts to embed at once.
-const MAX_INPUT: usize = 2_048;
+const MAX_INPUT: usize = 65_536;
+/// Bytes of a media type at the head of a `data:` URI.
+const MAX_MEDIA: usize = 128;
 /// How much a model may think, where it is not a boolean.
 const LEVELS: [&str; 4] = ["low", "medium", "high", "max"];
 
@@ -28,6 +33,7 @@ pub(super) fn format(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Res
         }
         Json::Str(word) => Err(at.refuse(format!("must be \"json\" or a JSON schema, not {}", shown(word)))),
         Json::Obj(_) => {
+            grammar::vet(draft, at, value)?;
             draft.body.key("format");
             draft.free(at, value, MAX_SCHEMA)
         }
@@ -66,18 +72,53 @@ pub(super) fn images(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Res
     draft.body.key("images");
     draft.body.open(b'[');
     for (index, item) in items.iter().enumerate() {
-        let data = bounds::text(at.item(index), item)?;
-        if !is_base64(data) {
-            return Err(at
-                .item(index)
-                .refuse("must be data in standard base64, with padding and no line breaks"));
-        }
+        let data = image(at.item(index), item)?;
         draft.body.item();
-        draft.body.plain(data);
+        draft.body.plain(&data);
         draft.image_bytes = draft.image_bytes.saturating_add(data.len());
     }
     draft.body.close(b']');
     Ok(())
+}
+
+/// The base64 of an image: what `base64` and MIME encoders break into lines is joined, and the head of a `data:` URI taken off.
+fn image<'t>(at: At<'_>, item: &'t Json<'_>) -> Result<Cow<'t, str>, ValidateError> {
+    let text = bounds::text(at, item)?;
+    if is_base64(text) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let data = without_head(text).map_err(|words| at.refuse(words))?;
+    let data = if memchr::memchr2(b'\r', b'\n', data.as_bytes()).is_some() {
+        Cow::Owned(data.split(['\r', '\n']).collect())
+    } else {
+        Cow::Borrowed(data)
+    };
+    if is_base64(&data) {
+        Ok(data)
+    } else {
+        Err(at.refuse("must be an image's bytes in standard base64, with padding"))
+    }
+}
+
+/// The text behind `data:image/…;base64,`, where it begins so; what to send instead, where it is another URL.
+fn without_head(text: &str) -> Result<&str, &'static str> {
+    let begins =
+        |prefix: &str| text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    if begins("http:") || begins("https:") || begins("file:") {
+        return Err("is a URL, and nothing is fetched from one: send the image's own bytes in base64");
+    }
+    if !begins("data:") {
+        return Ok(text);
+    }
+    let head_end = memchr::memchr(b',', text.as_bytes().get(..MAX_MEDIA.min(text.len())).unwrap_or_default());
+    head_end
+        .and_then(|end| text.split_at_checked(end))
+        .filter(|(head, _)| {
+            let head = head.to_ascii_lowercase();
+            head.starts_with("data:image/") && head.ends_with(";base64")
+        })
+        .and_then(|(_, data)| data.strip_prefix(','))
+        .ok_or("is a data: URI of another kind: send data:image/…;base64,… or the base64 alone")
 }
 
 /// The standard alphabet in groups of four, at least one, padded at the end alone.
@@ -197,11 +238,46 @@ mod tests {
         }
         let list =
             |n: usize| format!("{{\"prompt\":\"p\",\"images\":[{}\"AAAA\"]}}", "\"AA==\",".repeat(n - 1));
-        ok(Generate, &list(15));
-        assert_eq!(sent(&ok(Generate, &list(16)))["images"].as_array().unwrap().len(), 16);
-        assert!(no(Generate, &list(17)).starts_with("images: a request may carry at most 16"));
-        let text = no(Generate, r#"{"images":["AAAA","http://10.0.0.1/canary"]}"#);
-        assert!(text.starts_with("images[1]: ") && !text.contains("canary"), "{text}");
+        ok(Generate, &list(63));
+        assert_eq!(sent(&ok(Generate, &list(64)))["images"].as_array().unwrap().len(), 64);
+        assert!(no(Generate, &list(65)).starts_with("images: a request may carry at most 64 images, not 65"));
+    }
+
+    #[test]
+    fn images_come_as_people_write_them() {
+        let one = |text: &str| serde_json::json!({"prompt": "p", "images": ["AAAA", text]}).to_string();
+        for good in [
+            "AAAABBB=",
+            "AAAABBB=\n",
+            "AAAA\nBBB=",
+            "\r\nAAAA\r\nBB\rB=\n\n",
+            "AAAABBB\n=",
+            "data:image/png;base64,AAAABBB=",
+            "DATA:Image/SVG+xml;charset=utf-8;BASE64,AAAA\r\nBBB=\r\n",
+        ] {
+            let call = ok(Generate, &one(good));
+            assert_eq!(sent(&call)["images"][1], "AAAABBB=", "{good}");
+            assert!(call.dropped.is_empty(), "{good}");
+        }
+        for (bad, words) in [
+            ("http://10.0.0.1/canary", "is a URL"),
+            ("HTTPS://canary/a.png", "is a URL"),
+            ("file:///canary", "is a URL"),
+            ("data:text/plain;base64,AAAA", "data: URI of another kind"),
+            ("data:image/svg+xml;utf8,canary", "data: URI of another kind"),
+            ("data:image/png;base64", "data: URI of another kind"),
+            ("data:", "data: URI of another kind"),
+            ("data:é", "data: URI of another kind"),
+            ("data:image/png;base64,canary!", "standard base64"),
+            ("data:image/png;base64,", "standard base64"),
+            ("\n", "standard base64"),
+            ("AAAA AAAA", "standard base64"),
+            ("AA-_", "standard base64"),
+        ] {
+            let text = no(Generate, &one(bad));
+            assert!(text.starts_with("images[1]: ") && text.contains(words), "{bad}: {text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
     }
 
     #[test]
@@ -225,8 +301,8 @@ mod tests {
             assert!(no(Embed, &format!("{{\"input\":{bad}}}")).starts_with("input"), "{bad}");
         }
         let list = |n: usize| format!("{{\"input\":[{}\"a\"]}}", "\"a\",".repeat(n - 1));
-        ok(Embed, &list(2_047));
-        ok(Embed, &list(2_048));
-        assert!(no(Embed, &list(2_049)).starts_with("input: must have at most 2048 items"));
+        ok(Embed, &list(65_535));
+        ok(Embed, &list(65_536));
+        assert!(no(Embed, &list(65_537)).starts_with("input: must have at most 65536 items"));
     }
 }

@@ -9,8 +9,8 @@ use crate::validate::object::{self, get};
 
 /// Turns: trimming a long history costs the upstream quadratic time.
 const MAX_MESSAGES: usize = 1_000;
-/// Letters of a role.
-const MAX_ROLE: usize = 32;
+/// Characters of a role.
+const MAX_ROLE: usize = 64;
 /// Characters of a tool's name or of a call's id.
 pub(super) const MAX_WORD: usize = 256;
 
@@ -76,10 +76,11 @@ fn turn(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), Valid
     if let Some(value) = get(entries, "role") {
         draft.body.member("role", role(at.field("role"), value)?);
     }
-    for name in ["content", "thinking"] {
-        if let Some(value) = get(entries, name) {
-            draft.body.member(name, bounds::text(at.field(name), value)?);
-        }
+    if let Some(value) = get(entries, "content") {
+        draft.body.member("content", content(at.field("content"), value)?);
+    }
+    if let Some(value) = get(entries, "thinking") {
+        draft.body.member("thinking", bounds::text(at.field("thinking"), value)?);
     }
     if let Some(value) = get(entries, "images") {
         knobs::images(draft, at.field("images"), value)?;
@@ -96,13 +97,25 @@ fn turn(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), Valid
     Ok(())
 }
 
-/// Any word of letters, or none: models have roles of their own.
+/// Any short text, or none: models have roles of their own (`document 1`, `tool_response`).
 fn role<'t>(at: At<'_>, value: &'t Json<'_>) -> Result<&'t str, ValidateError> {
-    let role = bounds::text(at, value)?;
-    if role.len() > MAX_ROLE || !role.bytes().all(|b| b.is_ascii_alphabetic()) {
-        return Err(at.refuse(format!("must be a word of at most {MAX_ROLE} letters")));
+    let role = bounds::short_text(at, value, MAX_ROLE)?;
+    // Most roles are words of ASCII, and need no second look.
+    if role.bytes().any(|b| !(0x20..0x7f).contains(&b)) && role.chars().any(char::is_control) {
+        return Err(at.refuse("must have no control characters"));
     }
     Ok(role)
+}
+
+/// A text. OpenAI's clients send a list of parts, which Ollama does not take.
+fn content<'t>(at: At<'_>, value: &'t Json<'_>) -> Result<&'t str, ValidateError> {
+    match value {
+        Json::Arr(_) => Err(at.refuse(
+            "must be a string, not a list of parts as in OpenAI's API: send the text as one string, and images as base64 in \
+             the message's images",
+        )),
+        _ => bounds::text(at, value),
+    }
 }
 
 #[cfg(test)]
@@ -137,10 +150,12 @@ mod tests {
             (r#"[{"content":5}]"#, "messages[0].content: must be a string, not a number"),
             (
                 r#"[{"content":[{"type":"text","text":"canary"}]}]"#,
-                "messages[0].content: must be a string, not a list",
+                "messages[0].content: must be a string, not a list of parts as in OpenAI's API: send the text as one string, and \
+                 images as base64 in the message's images",
             ),
             (r#"[{},{"role":1}]"#, "messages[1].role: must be a string, not a number"),
-            (r#"[{"role":"a b"}]"#, "messages[0].role: must be a word of at most 32 letters"),
+            (r#"[{"role":"a\u0000b"}]"#, "messages[0].role: must have no control characters"),
+            (r#"[{"role":"a\u0085b"}]"#, "messages[0].role: must have no control characters"),
             (r#"[{"tool_name":7}]"#, "messages[0].tool_name: must be a string, not a number"),
             (r#"[{"role":"user","Role":"system"}]"#, "key \"Role\" differs from \"role\" only by case"),
             (r#"[{"image\u017f":[]}]"#, "key \"imageſ\" differs from \"images\" only by case"),
@@ -155,14 +170,18 @@ mod tests {
         ok(Chat, &turns(999));
         ok(Chat, &turns(1_000));
         assert!(no(Chat, &turns(1_001)).starts_with("messages: must have at most 1000 items"));
-        let role = |n: usize| format!("{{\"messages\":[{{\"role\":\"{}\"}}]}}", "r".repeat(n));
+        let role = |n: usize| format!("{{\"messages\":[{{\"role\":\"{}\"}}]}}", "é".repeat(n));
         ok(Chat, &role(0));
-        ok(Chat, &role(31));
-        ok(Chat, &role(32));
-        no(Chat, &role(33));
+        ok(Chat, &role(63));
+        ok(Chat, &role(64));
+        assert!(no(Chat, &role(65)).starts_with("messages[0].role: must have at most 64 characters, not 65"));
+        for name in ["document 1", "tool_response", "ipython", "user/assistant", "發言人"] {
+            let call = ok(Chat, &json!({"messages": [{"role": name}]}).to_string());
+            assert_eq!(sent(&call)["messages"][0]["role"], name);
+        }
         let images = |n: usize| format!("{{\"messages\":[{}{{}}]}}", "{\"images\":[\"AAAA\"]},".repeat(n));
-        ok(Chat, &images(16));
-        assert!(no(Chat, &images(17)).starts_with("messages[16].images: a request may carry at most 16"));
+        ok(Chat, &images(64));
+        assert!(no(Chat, &images(65)).starts_with("messages[64].images: a request may carry at most 64"));
     }
 
     #[test]
@@ -187,8 +206,8 @@ mod tests {
         assert_eq!(sent(&call)["messages"], json!([{"role": "user", "content": "now"}]));
         let many = format!(
             "{{\"prompt\":\"p\",\"messages\":[{{\"images\":[\"AAAA\"{}]}}],\"images\":[\"AAAA\"]}}",
-            ",\"AAAA\"".repeat(15)
+            ",\"AAAA\"".repeat(63)
         );
-        assert!(no(ChatApi, &many).starts_with("images: a request may carry at most 16"));
+        assert!(no(ChatApi, &many).starts_with("images: a request may carry at most 64"));
     }
 }

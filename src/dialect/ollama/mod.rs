@@ -5,7 +5,9 @@
 
 pub mod answer;
 mod draft;
+pub mod fault;
 mod glance;
+mod grammar;
 mod keep_alive;
 mod knobs;
 mod messages;
@@ -28,8 +30,11 @@ use draft::{Draft, asks_stream};
 
 /// Judges a body, by the rules and by what this caller may ask for, and rebuilds it for the upstream.
 pub fn parse(endpoint: Proxied, body: &[u8], rules: &Rules, caps: Caps) -> Result<Call, ValidateError> {
-    let top = json::parse(body)?;
-    let draft = Draft::new(rules, caps, body.len());
+    let json::Document { top, mended } = json::parse(body)?;
+    let mut draft = Draft::new(rules, caps, body.len());
+    for field in &mended {
+        draft.dropped.note("", field);
+    }
     match endpoint {
         Proxied::Chat => chat(draft, &top),
         Proxied::Generate => generate(draft, &top),

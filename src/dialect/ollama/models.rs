@@ -70,17 +70,40 @@ pub fn list(
 }
 
 /// `/api/show` as it may be shown; `None` where it is no object.
-pub fn facts(body: &[u8]) -> Option<Vec<u8>> {
+pub fn facts(body: &[u8], model: &ModelName) -> Option<Vec<u8>> {
     let mut facts: Value = serde_json::from_slice(body).ok().filter(Value::is_object)?;
     if let Some(Value::String(text)) = facts.get_mut("modelfile") {
-        let tells = |line: &str| {
-            line.starts_with('#')
-                || ((line.starts_with("FROM ") || line.starts_with("ADAPTER ")) && line.contains(['/', '\\']))
-        };
-        *text = text.lines().filter(|line| !tells(line)).collect::<Vec<_>>().join("\n");
+        *text = modelfile(text, model);
     }
     without_paths(&mut facts);
     serde_json::to_vec(&facts).ok()
+}
+
+/// The Modelfile with the model's name where the first path of the server's stood: programs read what it is made from there.
+/// Further paths (projectors, adapters) and the comments at its head are left out.
+fn modelfile(text: &str, model: &ModelName) -> String {
+    let from = format!("FROM {model}");
+    let (mut begun, mut named) = (false, false);
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        begun |= !(line.starts_with('#') || line.trim().is_empty());
+        let source = line.starts_with("FROM ");
+        if !begun || (line.starts_with("ADAPTER ") && is_path(line)) {
+            continue;
+        }
+        if !(source && is_path(line)) {
+            named |= source;
+            lines.push(line);
+        } else if !named {
+            named = true;
+            lines.push(&from);
+        }
+    }
+    lines.join("\n")
+}
+
+fn is_path(line: &str) -> bool {
+    line.contains(['/', '\\'])
 }
 
 /// A model made from a file names that file as its parent.
@@ -132,19 +155,33 @@ mod tests {
     }
 
     #[test]
-    fn facts_tell_no_paths() {
+    fn facts_tell_the_name_and_no_paths() {
+        let model = ModelName::parse("Alpha").unwrap();
         let body = json!({
-            "modelfile": "# Modelfile\nFROM /root/.ollama/models/blobs/sha256-1\nADAPTER C:\\a\nTEMPLATE {{ .Prompt }}",
+            "modelfile": "# Modelfile\nFROM /root/.ollama/models/blobs/sha256-1\nFROM /p/sha256-2\nADAPTER C:\\a\nTEMPLATE {{ .Prompt }}",
             "details": {"parent_model": "C:\\models\\a.gguf", "family": "llama"},
             "model_info": {"general.architecture": "llama"},
         });
-        let shown: Value = serde_json::from_slice(&facts(body.to_string().as_bytes()).unwrap()).unwrap();
+        let shown: Value =
+            serde_json::from_slice(&facts(body.to_string().as_bytes(), &model).unwrap()).unwrap();
         let expected = json!({
-            "modelfile": "TEMPLATE {{ .Prompt }}",
+            "modelfile": "FROM alpha:latest\nTEMPLATE {{ .Prompt }}",
             "details": {"parent_model": "", "family": "llama"},
             "model_info": {"general.architecture": "llama"},
         });
         assert_eq!(shown, expected);
-        assert_eq!(facts(b"[]"), None);
+        assert_eq!(facts(b"[]", &model), None);
+        for (written, shown) in [
+            ("FROM llama3\nSYSTEM \"a\"", "FROM llama3\nSYSTEM \"a\""),
+            ("# a\n\n# FROM b\nFROM C:\\models\\a.gguf\nADAPTER ./b", "FROM alpha:latest"),
+            (
+                "FROM /p\nSYSTEM \"\"\"\n# A heading\nFrom a/b\"\"\"",
+                "FROM alpha:latest\nSYSTEM \"\"\"\n# A heading\nFrom a/b\"\"\"",
+            ),
+            ("FROM llama3\nFROM /p/sha256-2", "FROM llama3"),
+            ("PARAMETER stop </s>\nFROMAGE /", "PARAMETER stop </s>\nFROMAGE /"),
+        ] {
+            assert_eq!(modelfile(written, &model), shown);
+        }
     }
 }

@@ -13,10 +13,8 @@ use crate::validate::object::{self, get};
 const MAX_OUTPUT: u32 = 1_000_000;
 /// Tokens of context, where no limit is configured.
 const MAX_CONTEXT: u32 = 1_048_576;
-/// Tokens of context that make sense at all.
-const MIN_CONTEXT: i64 = 256;
 /// Strings that end an answer.
-const MAX_STOPS: usize = 16;
+const MAX_STOPS: usize = 64;
 /// Characters of one.
 const MAX_STOP: usize = 256;
 
@@ -42,7 +40,7 @@ enum Bound {
 const OPTIONS: &[(&str, Bound)] = &[
     ("temperature", Bound::Real(0.0, 10.0)),
     ("top_p", Bound::Real(0.0, 1.0)),
-    ("top_k", Bound::Int(0, 1_000)),
+    ("top_k", Bound::Int(-1, 1_000)),
     ("min_p", Bound::Real(0.0, 1.0)),
     ("typical_p", Bound::Real(0.0, 1.0)),
     ("seed", Bound::Int(i64::MIN, i64::MAX)),
@@ -124,8 +122,8 @@ fn option(
             knobs::texts(draft, at, value, MAX_STOPS, MAX_STOP)?;
         }
         Bound::Context if draft.rules.options.num_ctx => {
-            let most = draft.caps.max_context.filter(|most| *most > 0).unwrap_or(MAX_CONTEXT);
-            draft.body.member(name, &bounds::integer(at, value, MIN_CONTEXT, i64::from(most))?);
+            let tokens = tokens(at, value, draft.caps.max_context, MAX_CONTEXT, "limits.max_context")?;
+            draft.body.member(name, &tokens);
         }
         Bound::LoadInt(least, most) if draft.rules.options.load_time => {
             draft.body.member(name, &bounds::integer(at, value, least, most)?);
@@ -139,6 +137,24 @@ fn option(
     Ok(())
 }
 
+/// A number of tokens, within the operator's limit where there is one: the refusal names it.
+fn tokens(
+    at: At<'_>,
+    value: &Json<'_>,
+    limit: Option<u32>,
+    most: u32,
+    name: &str,
+) -> Result<i64, ValidateError> {
+    let limit = limit.filter(|limit| *limit > 0);
+    let judged = bounds::integer(at, value, 1, i64::from(limit.unwrap_or(most)));
+    judged.map_err(|error| match error {
+        ValidateError::Field { field, message } if limit.is_some() => {
+            ValidateError::Field { field, message: format!("{message} ({name})") }
+        }
+        other => other,
+    })
+}
+
 /// `num_predict`: measured, Ollama answers 0 for ever, so 0 and less are taken as unset.
 fn output(
     draft: &mut Draft<'_>,
@@ -149,8 +165,8 @@ fn output(
     let unset = value.and_then(bounds::whole).is_some_and(|tokens| tokens <= 0);
     match value {
         Some(value) if !unset => {
-            let most = draft.caps.max_output.filter(|most| *most > 0).unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
-            let tokens = bounds::integer(AT.field(name), value, 1, i64::from(most))?;
+            let limit = draft.caps.max_output.map(|most| most.min(MAX_OUTPUT));
+            let tokens = tokens(AT.field(name), value, limit, MAX_OUTPUT, "limits.max_output_tokens")?;
             draft.output = u32::try_from(tokens).ok();
             draft.body.member(name, &tokens);
         }
@@ -202,10 +218,9 @@ mod tests {
                     vec!["1".into(), "999999".into(), "1000000".into(), "1e6".into()],
                     vec!["1000001".into()],
                 ),
-                Bound::Context => (
-                    vec!["256".into(), "1048575".into(), "1048576".into()],
-                    vec!["255".into(), "1048577".into()],
-                ),
+                Bound::Context => {
+                    (vec!["1".into(), "1048575".into(), "1048576".into()], vec!["0".into(), "1048577".into()])
+                }
                 Bound::Stops | Bound::LoadInt(..) | Bound::LoadFlag => continue,
             };
             for value in inside {
@@ -229,10 +244,10 @@ mod tests {
             let stops = vec![format!("\"{}\"", "é".repeat(chars)); n];
             with(&format!("\"stop\":[{}]", stops.join(",")))
         };
-        for (n, chars) in [(0, 1), (15, 1), (16, 255), (16, 256)] {
+        for (n, chars) in [(0, 1), (63, 1), (64, 255), (64, 256)] {
             assert_eq!(sent(&ok(Chat, &stops(n, chars)))["options"]["stop"].as_array().unwrap().len(), n);
         }
-        assert!(no(Chat, &stops(17, 1)).starts_with("options.stop: must have at most 16 items"));
+        assert!(no(Chat, &stops(65, 1)).starts_with("options.stop: must have at most 64 items"));
         assert!(no(Chat, &stops(1, 257)).starts_with("options.stop[0]: must have at most 256 characters"));
         assert!(no(Chat, &with("\"stop\":\"a\"")).starts_with("options.stop: must be a list"));
         assert!(no(Chat, &with("\"stop\":[1]")).starts_with("options.stop[0]: must be a string"));
@@ -256,7 +271,10 @@ mod tests {
             );
             assert!(under(route, &with("\"num_predict\":100"), &rules).is_ok());
             let text = under(route, &with("\"num_predict\":101"), &rules).unwrap_err().to_string();
-            assert_eq!(text, "options.num_predict: must be a whole number from 1 to 100, not 101");
+            assert_eq!(
+                text,
+                "options.num_predict: must be a whole number from 1 to 100, not 101 (limits.max_output_tokens)"
+            );
         }
         assert_eq!(sent(&under(Chat, "{}", &rules).unwrap())["options"]["num_predict"], 100);
         assert_eq!(sent(&under(Embed, "{\"input\":\"p\"}", &rules).unwrap()).get("options"), None);
@@ -267,7 +285,12 @@ mod tests {
         let mut rules = rules();
         rules.limits.max_context = Some(8192);
         assert!(under(Generate, &with("\"num_ctx\":8192"), &rules).is_ok());
-        assert!(under(Generate, &with("\"num_ctx\":8193"), &rules).is_err());
+        let text = under(Generate, &with("\"num_ctx\":8193"), &rules).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "options.num_ctx: must be a whole number from 1 to 8192, not 8193 (limits.max_context)"
+        );
+        assert!(under(Generate, &with("\"num_ctx\":1"), &rules).is_ok());
         rules.options.num_ctx = false;
         let call = under(Generate, &with("\"num_ctx\":8193,\"top_k\":1"), &rules).unwrap();
         assert_eq!(sent(&call)["options"].to_string(), r#"{"top_k":1}"#);

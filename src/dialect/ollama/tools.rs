@@ -1,11 +1,15 @@
 //! `tools` and `tool_calls`: the envelopes are rebuilt, schemas and arguments pass as they are.
+//!
+//! Of a schema Ollama itself reads a part, into types of its own; what does not fit them is refused here by name, since it would
+//! answer for the whole request in words about its own structures.
 
 use super::draft::Draft;
+use super::grammar;
 use super::knobs::MAX_SCHEMA;
 use super::messages::MAX_WORD;
 use crate::validate::ValidateError;
 use crate::validate::bounds::{self, At};
-use crate::validate::json::Json;
+use crate::validate::json::{Entries, Json};
 use crate::validate::object::{self, get};
 
 /// Functions that a model may call, and calls in one turn.
@@ -39,6 +43,7 @@ fn tool(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), Valid
         draft.body.member("type", bounds::short_text(at.field("type"), value, MAX_WORD)?);
     }
     if let Some(value) = get(entries, "items") {
+        grammar::vet(draft, at.field("items"), value)?;
         draft.body.key("items");
         draft.free(at.field("items"), value, MAX_SCHEMA)?;
     }
@@ -62,11 +67,72 @@ fn function(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), V
         let at = at.field("parameters");
         // Every key passes here, so none is dropped: only case variants matter.
         let known = |key: &str| !PARAMETERS.iter().any(|name| name.eq_ignore_ascii_case(key) && *name != key);
-        object::vet("", bounds::object(at, value)?, known, &PARAMETERS, &mut draft.dropped)?;
+        let entries = bounds::object(at, value)?;
+        object::vet("", entries, known, &PARAMETERS, &mut draft.dropped)?;
+        parameters(at, entries)?;
+        grammar::vet(draft, at, value)?;
         draft.body.key("parameters");
         draft.free(at, value, MAX_SCHEMA)?;
     }
     draft.body.close(b'}');
+    Ok(())
+}
+
+/// The types that Ollama reads the top of a schema into; `null` is absent everywhere.
+fn parameters(at: At<'_>, entries: &Entries<'_>) -> Result<(), ValidateError> {
+    if let Some(value) = get(entries, "type") {
+        bounds::text(at.field("type"), value)?;
+    }
+    if let Some(value) = get(entries, "required") {
+        words(at.field("required"), value)?;
+    }
+    properties(at, entries)
+}
+
+fn properties(at: At<'_>, entries: &Entries<'_>) -> Result<(), ValidateError> {
+    let Some(value) = get(entries, "properties") else { return Ok(()) };
+    let at = at.field("properties");
+    for (name, value) in bounds::object(at, value)? {
+        property(at.key(name), value)?;
+    }
+    Ok(())
+}
+
+fn property(at: At<'_>, value: &Json<'_>) -> Result<(), ValidateError> {
+    if *value == Json::Null {
+        return Ok(());
+    }
+    let entries = bounds::object(at, value)?;
+    match get(entries, "type") {
+        None | Some(Json::Str(_)) => {}
+        Some(list @ Json::Arr(_)) => words(at.field("type"), list)?,
+        Some(other) => {
+            let words = format!("must be a string or a list of strings, not {}", other.kind());
+            return Err(at.field("type").refuse(words));
+        }
+    }
+    if let Some(value) = get(entries, "description") {
+        bounds::text(at.field("description"), value)?;
+    }
+    if let Some(value) = get(entries, "enum") {
+        bounds::list(at.field("enum"), value, usize::MAX)?;
+    }
+    if let Some(value) = get(entries, "anyOf") {
+        let at = at.field("anyOf");
+        for (index, value) in bounds::list(at, value, usize::MAX)?.iter().enumerate() {
+            property(at.item(index), value)?;
+        }
+    }
+    properties(at, entries)
+}
+
+/// A list of strings.
+fn words(at: At<'_>, value: &Json<'_>) -> Result<(), ValidateError> {
+    for (index, item) in bounds::list(at, value, usize::MAX)?.iter().enumerate() {
+        if *item != Json::Null {
+            bounds::text(at.item(index), item)?;
+        }
+    }
     Ok(())
 }
 
@@ -106,7 +172,11 @@ fn called(draft: &mut Draft<'_>, at: At<'_>, value: &Json<'_>) -> Result<(), Val
     }
     draft.body.member("name", bounds::short_text(at.field("name"), name, MAX_WORD)?);
     if let Some(value) = get(entries, "arguments") {
-        bounds::object(at.field("arguments"), value)?;
+        let at = at.field("arguments");
+        if matches!(value, Json::Str(_)) {
+            return Err(at.refuse("must be an object, not a string of JSON as in OpenAI's API"));
+        }
+        bounds::object(at, value)?;
         draft.body.member("arguments", value);
     }
     draft.body.close(b'}');
@@ -165,6 +235,59 @@ mod tests {
         assert!(no(Chat, &schema(65_537)).contains("at most 65536 bytes"));
     }
 
+    #[test]
+    fn schemas_that_ollama_cannot_read_are_refused_by_name() {
+        for (parameters, text) in [
+            (json!({"properties": []}), "properties: must be an object, not a list"),
+            (json!({"properties": "x"}), "properties: must be an object, not a string"),
+            (json!({"type": ["object", "null"]}), "type: must be a string, not a list"),
+            (json!({"required": true}), "required: must be a list, not a boolean"),
+            (json!({"required": {"a": 1}}), "required: must be a list, not an object"),
+            (json!({"required": ["a", 1]}), "required[1]: must be a string, not a number"),
+            (json!({"properties": {"a": true}}), "properties.a: must be an object, not a boolean"),
+            (json!({"properties": {"a": []}}), "properties.a: must be an object, not a list"),
+            (
+                json!({"properties": {"a": {"type": 1}}}),
+                "properties.a.type: must be a string or a list of strings, not a number",
+            ),
+            (
+                json!({"properties": {"a": {"type": ["x", 1]}}}),
+                "properties.a.type[1]: must be a string, not a number",
+            ),
+            (
+                json!({"properties": {"a": {"description": ["x"]}}}),
+                "properties.a.description: must be a string, not a list",
+            ),
+            (json!({"properties": {"a": {"enum": "x"}}}), "properties.a.enum: must be a list, not a string"),
+            (
+                json!({"properties": {"a": {"anyOf": {}}}}),
+                "properties.a.anyOf: must be a list, not an object",
+            ),
+            (
+                json!({"properties": {"a": {"anyOf": [{}, 1]}}}),
+                "properties.a.anyOf[1]: must be an object, not a number",
+            ),
+            (
+                json!({"properties": {"a": {"properties": []}}}),
+                "properties.a.properties: must be an object, not a list",
+            ),
+            (json!({"properties": {"a b": 1}}), "properties.\"a b\": must be an object, not a number"),
+        ] {
+            let body = json!({"tools": [{"function": {"name": "f", "parameters": parameters}}]});
+            assert_eq!(no(Chat, &body.to_string()), format!("tools[0].function.parameters.{text}"));
+        }
+        let odd = json!({
+            "type": null, "required": null, "additionalProperties": false, "$schema": 1, "items": 7, "properties": {
+                "a": null,
+                "b": {"type": ["string", "null"], "enum": [1, null, {}], "required": true, "items": true, "default": []},
+                "c": {"anyOf": [{"type": "string"}, null, {"properties": {"d": {}}}], "description": null, "properties": null},
+            },
+        });
+        let tool = json!({"function": {"name": "f", "parameters": odd}});
+        let call = ok(Chat, &json!({"tools": [tool]}).to_string());
+        assert_eq!((sent(&call)["tools"][0].clone(), call.dropped.len()), (tool, 0));
+    }
+
     const F: &str = r#"{"function":{"name":"f"}}"#;
 
     #[test]
@@ -175,7 +298,7 @@ mod tests {
         for (call, text) in [
             (
                 r#"{"function":{"name":"f","arguments":"{}"}}"#,
-                "messages[0].tool_calls[0].function.arguments: must be an object, not a string",
+                "messages[0].tool_calls[0].function.arguments: must be an object, not a string of JSON as in OpenAI's API",
             ),
             (
                 r#"{"function":{"name":"f","index":-1}}"#,

@@ -2,15 +2,13 @@
 //!
 //! The key is a file of its own beside the store: whoever can only write to the store cannot make a chain that holds.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
 use super::{AuditRow, Begin};
+use crate::store::{Folder, FolderError};
 
 /// HMAC-SHA256 (RFC 2104).
 pub type Mac = [u8; 32];
@@ -18,19 +16,11 @@ pub type Mac = [u8; 32];
 /// Why there is no key of the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file.
-    #[error("cannot use {path}: {}", .error.kind())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Others could read it.
-    #[error("{0} can be read by others; run: chmod 600 {0}")]
-    Mode(PathBuf),
+    /// The folder, or the file in it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// It holds something else.
-    #[error("{0} holds no key of 64 hexadecimal digits")]
+    #[error("{} holds no key of 64 hexadecimal digits", .0.display())]
     Content(PathBuf),
     /// No random bytes.
     #[error("the system gave no random bytes")]
@@ -52,47 +42,35 @@ impl ChainKey {
     pub const FILE: &'static str = "audit.key";
 
     /// The one of the data folder, made where there is none.
-    pub fn of(folder: &Path) -> Result<Self, KeyError> {
-        match Self::read(folder)? {
+    pub fn of(path: &Path) -> Result<Self, KeyError> {
+        let folder = Folder::make(path)?;
+        match Self::found(&folder)? {
             Some(key) => Ok(key),
-            None => Self::make(folder),
+            None => Self::make(&folder),
         }
     }
 
     /// The one of the data folder.
-    pub fn read(folder: &Path) -> Result<Option<Self>, KeyError> {
-        let path = folder.join(Self::FILE);
-        let fault = |error| KeyError::Io { path: path.clone(), error };
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault(error)),
-        };
-        if fs::metadata(&path).map_err(fault)?.mode() & 0o077 != 0 {
-            return Err(KeyError::Mode(path));
-        }
-        let bytes = from_hex(text.trim()).ok_or(KeyError::Content(path))?;
+    pub fn read(path: &Path) -> Result<Option<Self>, KeyError> {
+        Self::found(&Folder::open(path)?)
+    }
+
+    fn found(folder: &Folder) -> Result<Option<Self>, KeyError> {
+        let Some(text) = folder.read_secret(Self::FILE)? else { return Ok(None) };
+        let bytes = from_hex(text.trim()).ok_or_else(|| KeyError::Content(folder.path().join(Self::FILE)))?;
         Ok(Some(Self::from_bytes(&bytes)))
     }
 
-    fn make(folder: &Path) -> Result<Self, KeyError> {
+    fn make(folder: &Folder) -> Result<Self, KeyError> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
-        let path = folder.join(Self::FILE);
-        let draft = folder.join(format!("{}.{}", Self::FILE, std::process::id()));
-        let write = || {
-            let mut file =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            writeln!(file, "{}", hex(&bytes))?;
-            file.sync_all()?;
-            // Another process that starts now may have been first: its key counts.
-            match fs::hard_link(&draft, &path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                _ => fs::remove_file(&draft),
-            }
-        };
-        write().map_err(|error| KeyError::Io { path: path.clone(), error })?;
-        Self::read(folder)?.ok_or(KeyError::Content(path))
+        let draft = format!("{}.{}", Self::FILE, std::process::id());
+        folder.write_draft(&draft, format!("{}\n", hex(&bytes)).as_bytes())?;
+        // Another process that starts now may have been first: its key counts.
+        if !folder.rename_new(&draft, Self::FILE)? {
+            folder.remove(&draft)?;
+        }
+        Self::found(folder)?.ok_or_else(|| KeyError::Content(folder.path().join(Self::FILE)))
     }
 
     pub(super) fn from_bytes(bytes: &[u8; 32]) -> Self {
@@ -116,23 +94,29 @@ impl ChainKey {
     pub fn begin(&self, boot: &str, begin: &Begin) -> Mac {
         let mut out = b"begin".to_vec();
         text(&mut out, Some(boot));
-        canonical(&begin.clone().interrupted(), &mut out);
+        canonical(FORM, &begin.clone().interrupted(), &mut out);
         self.mac(&[&out])
     }
 
-    /// The code of a row behind the one before. `scratch` is kept from row to row.
-    pub fn link(&self, before: &Mac, row: &AuditRow, scratch: &mut Vec<u8>) -> Mac {
+    /// The code of a row behind the one before, in a segment of this form. `scratch` is kept from row to row.
+    pub fn link(&self, form: u8, before: &Mac, row: &AuditRow, scratch: &mut Vec<u8>) -> Mac {
         scratch.clear();
-        canonical(row, scratch);
+        canonical(form, row, scratch);
         self.mac(&[before, scratch])
     }
 }
+
+/// The form of rows that are written now. 1: without `action`; 2: with it. A column more makes the next one; it stands in the signed facts
+/// of each segment, so that older chains are read as they were written.
+pub const FORM: u8 = 2;
 
 /// A part of the chain: what one process wrote in one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Its name.
     pub name: String,
+    /// The form of its rows.
+    pub form: u8,
     /// Seconds since 1970.
     pub started_at: i64,
     /// Seconds since 1970, once it is closed.
@@ -152,7 +136,11 @@ pub struct Segment {
 impl Segment {
     /// The code of the segment's own facts.
     pub fn mac(&self, key: &ChainKey) -> Mac {
-        let mut out = b"segment".to_vec();
+        // The first form had no number.
+        let mut out = if self.form < 2 { b"segment".to_vec() } else { b"segment, form ".to_vec() };
+        if self.form >= 2 {
+            out.push(self.form);
+        }
         text(&mut out, Some(&self.name));
         number(&mut out, Some(self.started_at.cast_unsigned()));
         number(&mut out, self.ended_at.map(i64::cast_unsigned));
@@ -177,7 +165,7 @@ fn text(out: &mut Vec<u8>, value: Option<&str>) {
 }
 
 /// Every field with its length, in the order of the table: two rows never read the same.
-fn canonical(row: &AuditRow, out: &mut Vec<u8>) {
+fn canonical(form: u8, row: &AuditRow, out: &mut Vec<u8>) {
     number(out, Some(row.time.cast_unsigned()));
     number(out, Some(row.request_id));
     text(out, row.key_id.as_deref());
@@ -213,6 +201,9 @@ fn canonical(row: &AuditRow, out: &mut Vec<u8>) {
     }
     for part in [row.upstream.as_deref(), Some(&*row.ending), row.reason.as_deref()] {
         text(out, part);
+    }
+    if form >= 2 {
+        text(out, row.action.as_deref());
     }
 }
 

@@ -4,6 +4,7 @@
 //! their heads.
 
 mod chain;
+mod heads;
 mod rows;
 mod verify;
 
@@ -12,8 +13,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use chain::{ChainKey, KeyError, Mac, Segment};
-pub use verify::{Anchor, Fault, Report};
+pub use chain::{ChainKey, FORM, KeyError, Mac, Segment};
+pub use heads::Anchor;
+pub use verify::{Fault, Report};
 
 /// What is written of one request; never a prompt, an answer, or a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct AuditRow {
     pub reason: Option<Cow<'static, str>>,
     /// Requests that this row stands for.
     pub count: u64,
+    /// What an operator did, as JSON, where the row is of no request.
+    pub action: Option<Arc<str>>,
 }
 
 /// A row with its place in the chain.
@@ -131,6 +135,7 @@ impl Begin {
             ending: "interrupted".into(),
             reason: Some("the gateway ended before this request did".into()),
             count: 1,
+            action: None,
         }
     }
 }

@@ -7,10 +7,10 @@ use rusqlite::{CachedStatement, Connection, Row, TransactionBehavior, params};
 
 use super::{AuditRow, Batch, Begin, ChainKey, Chained, Mac, Segment};
 use crate::store::usage::{self, UsageRow};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, actions};
 
 const COLUMNS: &str = "boot, n, time, request_id, key_id, peer, method, route, model, dialect, stream, bytes_in, bytes_out, \
-     prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, status, ending, reason, count, mac";
+     prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, status, ending, reason, count, action, mac";
 
 fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
     let text = |at: usize| row.get::<_, String>(at).map(Cow::Owned);
@@ -52,8 +52,9 @@ fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
             ending: text(23)?,
             reason: optional(24)?.map(Cow::Owned),
             count: row.get(25)?,
+            action: optional(26)?.map(Into::into),
         },
-        mac: row.get(26)?,
+        mac: row.get(27)?,
     })
 }
 
@@ -61,7 +62,7 @@ fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
 fn inserting(db: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
     db.prepare_cached(&format!(
         "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
     ))
 }
 
@@ -98,6 +99,7 @@ fn insert(
         row.ending,
         row.reason,
         row.count,
+        row.action,
         mac
     ])?;
     Ok(())
@@ -125,8 +127,8 @@ fn begin(db: &Connection, key: &ChainKey, boot: &str, row: &Begin) -> rusqlite::
 
 fn keep(db: &Connection, key: &ChainKey, segment: &Segment) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO audit_chain (boot, started_at, ended_at, before, head, dropped, rows, open, mac) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT OR REPLACE INTO audit_chain (boot, started_at, ended_at, before, head, dropped, rows, open, form, mac) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     statement.execute(params![
         segment.name,
@@ -137,6 +139,7 @@ fn keep(db: &Connection, key: &ChainKey, segment: &Segment) -> rusqlite::Result<
         segment.dropped,
         segment.rows,
         segment.open,
+        segment.form,
         segment.mac(key)
     ])?;
     Ok(())
@@ -156,10 +159,12 @@ impl Store {
         let mut scratch = Vec::with_capacity(512);
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
+            // What operators did is sealed with the next commit, whoever makes it.
+            let actions = actions::take(&change)?;
             let mut statement = inserting(&change)?;
-            for row in &batch.rows {
+            for row in batch.rows.iter().chain(&actions) {
                 next.rows += 1;
-                next.head = key.link(&next.head, row, &mut scratch);
+                next.head = key.link(next.form, &next.head, row, &mut scratch);
                 insert(&mut statement, &next.name, next.rows, row, &next.head)?;
             }
         }
@@ -224,7 +229,7 @@ impl Store {
     /// All segments, the oldest first.
     pub fn segments(&self) -> Result<Vec<(Segment, Mac)>, StoreError> {
         let mut query = self.db.prepare(
-            "SELECT boot, started_at, ended_at, before, head, dropped, rows, open, mac FROM audit_chain ORDER BY started_at, boot",
+            "SELECT boot, started_at, ended_at, before, head, dropped, rows, open, form, mac FROM audit_chain ORDER BY started_at, boot",
         )?;
         let rows = query.query_map([], |row| {
             let segment = Segment {
@@ -236,8 +241,9 @@ impl Store {
                 dropped: row.get(5)?,
                 rows: row.get(6)?,
                 open: row.get(7)?,
+                form: row.get(8)?,
             };
-            Ok((segment, row.get(8)?))
+            Ok((segment, row.get(9)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -267,10 +273,16 @@ impl Store {
 
     /// The last rows, the oldest of them first; those behind `after` alone.
     pub fn tail(&self, count: u32, after: i64) -> Result<Vec<Chained>, StoreError> {
+        self.rows_between(count, after, i64::MAX)
+    }
+
+    /// The last rows before a place in the table and behind another, the oldest of them first.
+    pub fn rows_between(&self, count: u32, after: i64, before: i64) -> Result<Vec<Chained>, StoreError> {
         let mut query = self.db.prepare_cached(&format!(
-            "SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2"
+            "SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
         ))?;
-        let mut rows: Vec<_> = query.query_map(params![after, count], chained)?.collect::<Result<_, _>>()?;
+        let rows = query.query_map(params![after, before, count], chained)?;
+        let mut rows: Vec<_> = rows.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
     }

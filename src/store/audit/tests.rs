@@ -25,6 +25,7 @@ fn row(n: u64) -> AuditRow {
 fn segment(name: &str, before: Mac) -> Segment {
     Segment {
         name: name.into(),
+        form: FORM,
         started_at: 1,
         ended_at: None,
         before,
@@ -98,6 +99,7 @@ fn every_column_is_covered() {
         ("reason", "NULL"),
         ("count", "2"),
         ("mac", "zeroblob(32)"),
+        ("action", "'{}'"),
         // These read as what stands there already.
         ("stream", "7"),
         ("request_id", "'2'"),
@@ -132,7 +134,7 @@ fn gaps_insertions_and_forgeries_are_named() {
     let anchors: Vec<_> = segments.iter().map(Anchor::of).collect();
     let copy = "INSERT INTO audit SELECT 11, boot, n + 1, time, request_id, key_id, peer, method, route, model, dialect, stream, \
                 bytes_in, bytes_out, prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, \
-                status, ending, reason, count, mac FROM audit WHERE seq = 10";
+                status, ending, reason, count, mac, action FROM audit WHERE seq = 10";
     for (change, expected) in [
         ("DELETE FROM audit WHERE seq = 3", "row 4: 1 row(s) before it are missing"),
         ("DELETE FROM audit WHERE seq >= 9", "segment b: the last 2 row(s) are missing"),
@@ -168,7 +170,10 @@ fn an_older_state_of_the_store_is_seen_by_the_heads_that_were_noted() {
     store.db.execute("DELETE FROM audit WHERE seq = 11", []).unwrap();
     store.keep_segment(&key, &segments[1]).unwrap();
     assert_eq!(fault(&store, &key, &[]), "none", "the store alone cannot tell");
-    assert_eq!(fault(&store, &key, &[Anchor::of(&after)]), "segment b: 6 rows were noted, and 5 are there");
+    assert_eq!(
+        fault(&store, &key, &[Anchor::of(&after)]),
+        "segment b: rows 6 to 6 are missing: 6 were noted outside of the store, and 5 are there"
+    );
 }
 
 #[test]
@@ -212,4 +217,40 @@ fn begins_wait_for_their_ends() {
         store.drop_segment(&key, &changed, &segments[0].mac(&key)).is_err(),
         "changed facts are not signed anew"
     );
+}
+
+/// Written by the version before rows had a form: three chats, a refusal, a key that was made.
+#[test]
+fn a_chain_of_the_first_form_still_holds_and_goes_on_in_the_present_one() {
+    let folder = Folder::new();
+    let held = crate::store::Folder::make(&folder.0).unwrap();
+    held.write(ChainKey::FILE, b"2bfd796594ff09b89a54c56be89731f56f00f813c4525da91a982f5dd93c850c\n")
+        .unwrap();
+    let old = rusqlite::Connection::open(folder.0.join("portcullis.db")).unwrap();
+    old.execute_batch(include_str!("form-1.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let (mut store, key) = (Store::open(&folder.0).unwrap(), ChainKey::read(&folder.0).unwrap().unwrap());
+    let head = "92fc2f0eff0c-1 4 9f82c1c65a39f348ccb15de3bfe9d195a3ba995b81c348085a2824b8ef6d3585";
+    let anchors = [Anchor::parse(head).unwrap()];
+    let report = store.verify(&key, &anchors, None).unwrap();
+    assert_eq!((report.rows, report.segments, report.fault), (4, 1, None));
+    let new = segment("new", anchors[0].head);
+    store.keep_segment(&key, &new).unwrap();
+    let batch = Batch { rows: vec![row(1)], ..Batch::default() };
+    store.append(&key, &new, "boot", &batch, &[]).unwrap();
+    assert_eq!(fault(&store, &key, &anchors), "none");
+    for (change, expected) in [
+        ("UPDATE audit SET action = '{}' WHERE seq = 2", "row 2: changed"),
+        ("UPDATE audit SET action = '{}' WHERE seq = 5", "row 5: changed"),
+        ("UPDATE audit_chain SET form = 1 WHERE boot = 'new'", "segment new: its facts were changed"),
+        (
+            "UPDATE audit_chain SET form = 2 WHERE boot <> 'new'",
+            "segment 92fc2f0eff0c-1: its facts were changed",
+        ),
+    ] {
+        store.db.execute_batch(&format!("SAVEPOINT before; {change}")).unwrap();
+        assert_eq!(fault(&store, &key, &anchors), expected, "{change}");
+        store.db.execute_batch("ROLLBACK TO before").unwrap();
+    }
 }

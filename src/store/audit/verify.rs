@@ -3,81 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
-use super::chain::{from_hex, hex};
-use super::{ChainKey, Mac, Segment};
+use super::{Anchor, ChainKey, Chained, Mac, Segment};
+use crate::store::actions;
 use crate::store::{Store, StoreError};
-
-/// A head that was noted outside of the store: a segment had so many rows, the last one with this code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
-    /// The segment.
-    pub segment: String,
-    /// Its rows then.
-    pub rows: u64,
-    /// The code of the last.
-    pub head: Mac,
-}
-
-impl Anchor {
-    /// In the data folder; copies of its lines elsewhere are worth more.
-    pub const FILE: &'static str = "audit.heads";
-
-    /// Of a segment as it is.
-    pub fn of(segment: &Segment) -> Self {
-        Self { segment: segment.name.clone(), rows: segment.rows, head: segment.head }
-    }
-
-    /// Notes it in the data folder.
-    pub fn note(&self, folder: &Path) -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(Self::FILE))?;
-        writeln!(file, "{self}")
-    }
-
-    /// Reads one, as it is shown.
-    pub fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let (segment, rows, head) = (words.next()?, words.next()?.parse().ok()?, from_hex(words.next()?)?);
-        Some(Self { segment: segment.to_owned(), rows, head })
-    }
-
-    /// The heads of a store that is set aside go with it.
-    pub fn set_aside(folder: &Path, now: i64) -> io::Result<()> {
-        match fs::rename(folder.join(Self::FILE), folder.join(format!("{}.damaged-{now}", Self::FILE))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// The last head of the stores that were set aside: a new chain begins with it.
-    pub fn before(folder: &Path) -> io::Result<Option<Mac>> {
-        let prefix = format!("{}.damaged-", Self::FILE);
-        let names = fs::read_dir(folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let Some(last) = names.filter(|name| name.starts_with(&prefix)).max() else { return Ok(None) };
-        let text = fs::read_to_string(folder.join(last))?;
-        Ok(text.lines().filter_map(Self::parse).next_back().map(|anchor| anchor.head))
-    }
-
-    /// Those of the data folder.
-    pub fn noted(folder: &Path) -> io::Result<Vec<Self>> {
-        match fs::read_to_string(folder.join(Self::FILE)) {
-            Ok(text) => Ok(text.lines().filter_map(Self::parse).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl fmt::Display for Anchor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.segment, self.rows, hex(&self.head))
-    }
-}
 
 /// What does not hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +35,9 @@ pub struct Report {
     pub segments: u64,
     /// Noted heads.
     pub anchors: u64,
+    /// When the store was restored from a backup, in milliseconds since 1970: rows that were written between the backup and then are in
+    /// the files that were set aside.
+    pub restored: Vec<i64>,
     /// The first fault.
     pub fault: Option<Fault>,
 }
@@ -119,15 +51,30 @@ struct Walk {
 }
 
 impl Store {
-    /// Looks at everything.
-    /// `before`: the head of a store that was set aside.
+    /// Looks at everything, as it is at one moment. `before`: the head of a store that was set aside. `anchors` must have been read before:
+    /// the store then has at least the rows that they speak of.
     pub fn verify(
         &self,
         key: &ChainKey,
         anchors: &[Anchor],
         before: Option<Mac>,
     ) -> Result<Report, StoreError> {
-        let mut report = Report { rows: 0, segments: 0, anchors: anchors.len() as u64, fault: None };
+        // Rows that are written meanwhile belong to a later state.
+        self.db.execute_batch("SAVEPOINT one_state")?;
+        let report = self.look_through(key, anchors, before);
+        self.db.execute_batch("RELEASE one_state")?;
+        report
+    }
+
+    fn look_through(
+        &self,
+        key: &ChainKey,
+        anchors: &[Anchor],
+        before: Option<Mac>,
+    ) -> Result<Report, StoreError> {
+        let restored = self.unsealed(actions::RESTORE)?;
+        let mut report =
+            Report { rows: 0, segments: 0, anchors: anchors.len() as u64, restored, fault: None };
         let mut walks = BTreeMap::new();
         let mut heads: BTreeSet<_> = before.into_iter().chain([[0; 32]]).collect();
         for (segment, mac) in self.segments()? {
@@ -158,6 +105,9 @@ impl Store {
         let mut fault = None;
         self.rows(i64::MIN, |chained| {
             report.rows += 1;
+            if chained.row.action.is_some() && chained.row.route == actions::RESTORE {
+                report.restored.push(chained.row.time);
+            }
             let seq = chained.seq;
             let what = match walks.get_mut(&chained.segment) {
                 None => Some("inserted: its segment is unknown".to_owned()),
@@ -178,7 +128,7 @@ fn faulty(mut report: Report, what: String) -> Report {
 
 impl Walk {
     /// The next row of this segment: what is wrong with it.
-    fn step(&mut self, key: &ChainKey, chained: &super::Chained, scratch: &mut Vec<u8>) -> Option<String> {
+    fn step(&mut self, key: &ChainKey, chained: &Chained, scratch: &mut Vec<u8>) -> Option<String> {
         let expected = self.n + 1;
         if chained.n > expected {
             return Some(format!("{} row(s) before it are missing", chained.n - expected));
@@ -189,8 +139,10 @@ impl Walk {
         if chained.n > self.segment.rows {
             return Some("inserted: its segment ended before it".into());
         }
-        let head = key.link(&self.head, &chained.row, scratch);
-        if head != chained.mac || !chained.as_written {
+        let head = key.link(self.segment.form, &self.head, &chained.row, scratch);
+        // What its form does not cover is not there.
+        let beyond = self.segment.form < 2 && chained.row.action.is_some();
+        if head != chained.mac || !chained.as_written || beyond {
             return Some("changed".into());
         }
         (self.n, self.head) = (expected, head);
@@ -212,8 +164,10 @@ impl Walk {
             return fault(format!("segment {name}: its head does not fit its rows"));
         }
         let noted = self.anchors.keys().next_back().copied().unwrap_or(0);
-        (noted > self.n)
-            .then(|| fault(format!("segment {name}: {noted} rows were noted, and {} are there", self.n)))
-            .flatten()
+        let (first, there) = (self.n + 1, self.n);
+        let what = format!(
+            "segment {name}: rows {first} to {noted} are missing: {noted} were noted outside of the store, and {there} are there"
+        );
+        (noted > there).then(|| fault(what)).flatten()
     }
 }
