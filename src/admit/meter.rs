@@ -69,7 +69,7 @@ impl Meters {
     pub(super) fn of(
         &self,
         principal: &Principal,
-        addresses: &Effective,
+        addresses: impl Fn() -> Effective,
         now: Millis,
         at: impl Fn() -> Moment,
         new: impl Fn() -> Budget,
@@ -78,9 +78,10 @@ impl Meters {
         if let Some(meter) = own.find(principal) {
             return Arc::clone(meter);
         }
+        let addresses = addresses();
         let worth = |principal: &Principal, meter: &Arc<Meter>| {
             // A key may always ask what it has used.
-            let limits = if matches!(principal, Principal::Key(_)) { None } else { Some(addresses) };
+            let limits = if matches!(principal, Principal::Key(_)) { None } else { Some(&addresses) };
             let idle = Arc::strong_count(meter) == 1
                 && Arc::strong_count(&meter.running) == 1
                 && meter.rates.are_full(now)

@@ -211,8 +211,8 @@ impl Admit {
     }
 
     fn meter(&self, principal: &Principal, now: Millis) -> Arc<Meter> {
-        let addresses = Effective::of(&self.limits, None);
-        self.used.meters.of(principal, &addresses, now, moment, || self.budget(principal))
+        let addresses = || Effective::of(&self.limits, None);
+        self.used.meters.of(principal, addresses, now, moment, || self.budget(principal))
     }
 
     /// What a principal had used when this process started.

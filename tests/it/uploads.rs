@@ -1,5 +1,8 @@
 //! Bodies on their way: they shut nobody out, and there is an end to their number and their memory.
 
+use portcullis::config::Config;
+use portcullis::config::env::Env;
+
 use crate::client::Conn;
 use crate::harness::{Gateway, MODEL, PATIENCE, assert_native_error, post};
 
@@ -103,4 +106,14 @@ async fn who_leaves_within_the_body_leaves_nothing_behind() {
         let free = async { while gate.post("/api/chat", &body).await.status != 200 {} };
         tokio::time::timeout(PATIENCE, free).await.expect("something is lost");
     }
+}
+
+#[test]
+fn memory_for_less_than_one_body_earns_a_warning() {
+    let warned = |size: &str| {
+        let env = Env([("PORTCULLIS_LIMITS_BODY_MEMORY".to_owned(), size.to_owned())].into());
+        let config = Config::load(None, &env, |_, _| {}).unwrap();
+        config.warnings.iter().any(|words| words.contains("limits.body_memory"))
+    };
+    assert_eq!(["1MiB", "20MiB", "0"].map(warned), [true, false, false]);
 }
