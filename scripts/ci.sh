@@ -33,7 +33,7 @@ docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace --ex
 shell() { git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck -x; }
 
 acceptance() {
-  local free=(--env PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE=0 --env PORTCULLIS_LIMITS_CONCURRENT=0)
+  local free=(--env PORTCULLIS_LIMITS_REQUESTS_PER_MINUTE=0 --env PORTCULLIS_LIMITS_CONCURRENT=0 --env PORTCULLIS_LIMITS_LISTS_PER_MINUTE=0)
   python3 ../shared/acceptance/check.py --start "$target/release/portcullis serve" --port 18000 \
     "${free[@]}" --without "*v1*"
 }

@@ -2,6 +2,7 @@
 
 mod model;
 mod rights;
+mod roll;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub use model::{InvalidName, ModelName, is_cloud_name};
 pub use rights::{Caps, InvalidGlob, KeyLimits, ModelGlob};
+pub use roll::{Roll, Worth};
 
 /// The id of one request: 16 hexadecimal digits, sent as `x-request-id` and written on every line about it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,12 @@
 //! months are windows of the calendar in UTC. What is reserved counts as used, so requests side by side cannot pass the same check together;
 //! what a request took beyond its reservation is owed before the next one is admitted.
 
+use std::sync::Arc;
+
+use super::gpu::{Charge, Charges};
 use super::limits::Effective;
 use crate::listen::clock::Millis;
+use crate::record::Began;
 use crate::store::usage::Spent;
 
 /// Nanoseconds.
@@ -20,6 +24,8 @@ pub(super) struct Budget {
     month: Window,
     /// Milliseconds of the model server's work.
     gpu: Window,
+    /// What works now, where a limit of that holds.
+    charges: Charges,
 }
 
 /// A part of the calendar.
@@ -108,6 +114,7 @@ impl Budget {
             day: window(at.day().0, spent.day_tokens),
             month: window(at.month().0, spent.month_tokens),
             gpu: window(at.day().0, spent.day_gpu_ms),
+            charges: Charges::default(),
         }
     }
 
@@ -128,12 +135,44 @@ impl Budget {
     /// Is something spent already, so that nothing more fits?
     pub(super) fn spent(&mut self, limits: &Effective, at: Moment) -> Option<Short> {
         self.turn_to(at);
-        let gpu = limits.gpu_seconds_per_day.map(|seconds| seconds.saturating_mul(1_000));
-        if self.gpu.left(gpu) == 0 {
-            let limit = limits.gpu_seconds_per_day.unwrap_or(0);
-            return Some(Short { what: "seconds of the model server per day", limit, seconds: at.day().1 });
+        if let Some((left, short)) = self.gpu_left(limits, at)
+            && self.charges.is_spent(left)
+        {
+            return Some(short);
         }
         self.short(limits, 1, at)
+    }
+
+    /// Milliseconds of the model server that are not used yet, what works now aside, and what to say when they do not do.
+    fn gpu_left(&self, limits: &Effective, at: Moment) -> Option<(Millis, Short)> {
+        let limit = limits.gpu_seconds_per_day?;
+        let left = self.gpu.left(Some(limit.saturating_mul(1_000)));
+        Some((left, Short { what: "seconds of the model server per day", limit, seconds: at.day().1 }))
+    }
+
+    /// Charges an answer with model time, where a limit of that holds: `mean` is what its model took lately.
+    pub(super) fn charge(
+        &mut self,
+        limits: &Effective,
+        mean: impl FnOnce() -> Option<Millis>,
+        began: &Began,
+        at: Moment,
+    ) -> Result<Option<Arc<Charge>>, Short> {
+        let Some((left, short)) = self.gpu_left(limits, at) else { return Ok(None) };
+        self.charges.begin(left, mean(), began, short).map(Some)
+    }
+
+    /// What it worked is known by now, and settled.
+    pub(super) fn discharge(&mut self, charge: &Arc<Charge>) {
+        self.charges.end(charge);
+    }
+
+    /// Ends an answer where those that work take more than there is; once a second.
+    pub(super) fn sweep(&mut self, limits: &Effective, second: u64, at: Moment) {
+        self.turn_to(at);
+        if let Some((left, _)) = self.gpu_left(limits, at) {
+            self.charges.sweep(second, left);
+        }
     }
 
     /// Which bound so many tokens would break.
@@ -222,10 +261,21 @@ impl Budget {
         Spent { day_tokens: self.day.used, month_tokens: self.month.used, day_gpu_ms: self.gpu.used }
     }
 
-    /// Is there nothing to remember?
-    pub(super) fn is_idle(&mut self, at: Moment) -> bool {
+    /// Is there nothing to remember? Of whoever has these limits and asks for no figures, only what they count.
+    pub(super) fn is_idle(&mut self, limits: Option<&Effective>, at: Moment) -> bool {
         self.turn_to(at);
-        self.owed(at) == 0 && self.month.used == 0 && self.month.reserved == 0 && self.gpu.used == 0
+        let counts =
+            |limit: fn(&Effective) -> Option<u64>| limits.is_none_or(|limits| limit(limits).is_some());
+        self.owed(at) == 0
+            && self.month.reserved == 0
+            && (self.month.used == 0 || !counts(|limits| limits.tokens_per_month))
+            && (self.day.used == 0 || !counts(|limits| limits.tokens_per_day))
+            && (self.gpu.used == 0 || !counts(|limits| limits.gpu_seconds_per_day))
+    }
+
+    /// Seconds until the day's budgets are whole again.
+    pub(super) const fn day_ends_in(at: Moment) -> u64 {
+        at.day().1
     }
 }
 
@@ -285,7 +335,7 @@ mod tests {
     fn the_model_servers_time_and_the_month_are_bounds_too() {
         let limits =
             Effective { gpu_seconds_per_day: Some(10), tokens_per_month: Some(50), ..Effective::default() };
-        let mut budget = Budget::of(Spent { day_tokens: 0, month_tokens: 49, day_gpu_ms: 9_999 }, at(0));
+        let mut budget = Budget::of(Spent { day_tokens: 0, month_tokens: 49, day_gpu_ms: 9_000 }, at(0));
         assert_eq!(budget.spent(&limits, at(0)), None);
         budget.settle(&limits, (0, 0), 1, 1, at(0));
         assert_eq!(budget.spent(&limits, at(0)).unwrap().what, "seconds of the model server per day");

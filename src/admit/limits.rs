@@ -6,9 +6,11 @@ use crate::types::KeyLimits;
 /// What holds. `None`: no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Effective {
-    /// Requests in a minute.
+    /// Requests to models in a minute.
     pub requests_per_minute: Option<u32>,
-    /// Requests at once.
+    /// Lists in a minute.
+    pub lists_per_minute: Option<u32>,
+    /// Turns at once.
     pub concurrent: Option<u32>,
     /// Tokens in a minute.
     pub tokens_per_minute: Option<u64>,
@@ -32,6 +34,7 @@ impl Effective {
         let own = own.copied().unwrap_or_default();
         Self {
             requests_per_minute: pick(own.requests_per_minute, all.requests_per_minute),
+            lists_per_minute: all.lists_per_minute,
             concurrent: pick(own.concurrent, all.concurrent),
             tokens_per_minute: pick(own.tokens_per_minute, all.tokens_per_minute),
             tokens_per_day: pick(own.tokens_per_day, all.tokens_per_day),

@@ -1,21 +1,26 @@
 //! Admit: may they call now. Before the body is read.
 //!
-//! Takes a [`Caller`]; promises a [`Permit`] that counts the request until it is dropped, so it rides in the response body. Refuses beyond
-//! the rate (GCRA), the number at once, or a budget of tokens that is spent; nobody waits here. Once the body is judged, the permit
-//! reserves its tokens, and settles them when the answer is over.
+//! Takes a [`Caller`]; promises a [`Permit`] that rides in the response body. Refuses beyond the rate (GCRA) and where a budget is
+//! spent; nobody waits here, and how many run at once is the queue's business. Watches over bodies on their way ([`Watch`]): too many
+//! unfinished ones of one principal, and more memory for all of them than there is. Once the body is judged, the permit reserves its
+//! tokens and its model time, and settles them when the answer is over.
 
 mod budget;
+mod gpu;
 mod limits;
+mod meter;
 mod permit;
 mod rate;
+mod running;
+mod upload;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Limits;
 use crate::identify::Caller;
-use crate::listen::clock::{self, Millis};
+use crate::listen::clock::{self, Clock, Millis};
 use crate::listen::network;
 use crate::store::usage::Spent;
 use crate::types::Principal;
@@ -23,11 +28,11 @@ use crate::types::Principal;
 pub use budget::TokenState;
 use budget::{Budget, Moment, Short};
 pub use limits::Effective;
-pub use permit::Permit;
-use rate::Rate;
-
-/// Meters of addresses that did not call for a while go beyond this many.
-const ADDRESSES: usize = 10_000;
+use meter::{Meter, Meters, Rates};
+pub use permit::{Halt, Permit};
+pub use running::Running;
+use upload::Memory;
+pub use upload::{Share, Watch};
 
 fn moment() -> Moment {
     Moment { now: clock::now(), wall: crate::store::wall() }
@@ -55,11 +60,25 @@ pub enum AdmitError {
         /// For the headers.
         state: RateState,
     },
-    /// Too many at once.
-    #[error("more than {limit} requests at once")]
-    Concurrent {
+    /// Too many lists in a minute.
+    #[error("more than {} lists per minute", .state.limit)]
+    Lists {
+        /// For `Retry-After`.
+        seconds: u64,
+        /// For the headers.
+        state: RateState,
+    },
+    /// More unfinished uploads than one may have, and this was the slowest.
+    #[error("more than {most} unfinished requests at once, and this was the slowest to come")]
+    Uploads {
         /// The bound.
-        limit: u32,
+        most: usize,
+    },
+    /// All bodies together take too much memory.
+    #[error("the requests of all callers together hold more than {most} bytes (limits.body_memory)")]
+    BodyMemory {
+        /// The bound.
+        most: usize,
     },
     /// A budget does not hold it.
     #[error("more than {limit} {what}")]
@@ -84,23 +103,11 @@ impl AdmitError {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Rate { .. } => "requests_per_minute",
-            Self::Concurrent { .. } => "concurrent",
+            Self::Lists { .. } => "lists_per_minute",
+            Self::Uploads { .. } => "uploads",
+            Self::BodyMemory { .. } => "body_memory",
             Self::Budget { .. } => "budget",
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Meter {
-    rate: Rate,
-    running: AtomicU32,
-    /// Touched only where a budget holds.
-    budget: Mutex<Budget>,
-}
-
-impl Meter {
-    fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,14 +124,15 @@ struct Used {
     /// What keys had used when this process started; taken when a key calls first.
     spent: Mutex<HashMap<String, Spent>>,
     started: Moment,
-    meters: Mutex<HashMap<Principal, Arc<Meter>>>,
+    meters: Meters,
+    memory: Arc<Memory>,
 }
 
 impl Admit {
     /// With these limits for everybody who has none of their own.
     pub fn new(limits: &Limits, spent: Vec<(String, Spent)>) -> Self {
         let spent = Mutex::new(spent.into_iter().collect());
-        let used = Used { spent, started: moment(), meters: Mutex::new(HashMap::new()) };
+        let used = Used { spent, started: moment(), meters: Meters::default(), memory: Memory::new() };
         Self { limits: *limits, used: Arc::new(used) }
     }
 
@@ -134,77 +142,77 @@ impl Admit {
         Self { limits: *limits, used: Arc::clone(&self.used) }
     }
 
-    /// Counts a request, or says why not. One that `spends` nothing needs no budget: whoever has used up theirs may still ask when it is
-    /// back.
+    /// Counts a request, or says why not. One that `spends` nothing asks for a list: it needs no budget, since whoever has used up theirs
+    /// may still ask when it is back, and has a rate of its own.
     pub fn admit(&self, caller: Caller, spends: bool, now: Millis) -> Result<Box<Permit>, AdmitError> {
         let limits = Effective::of(&self.limits, caller.key().map(|key| &key.limits));
         let principal = principal(&caller);
-        // A key may always ask what it has used.
-        let metered = caller.key().is_some()
-            || limits.requests_per_minute.is_some()
-            || limits.concurrent.is_some()
-            || limits.budgets();
-        let meter = metered.then(|| self.meter(&principal, now));
-        let running = meter.as_ref().map_or(0, |meter| meter.running.fetch_add(1, Ordering::Relaxed));
-        let mut permit = Box::new(Permit {
-            caller,
-            principal,
-            limits,
-            meter,
-            rate: None,
-            tokens: None,
-            reserved: 0,
-            owed_at: 0,
-            prompt: 0,
-            began: None,
-            settled: false,
-        });
-        let Some(meter) = permit.meter.as_deref() else { return Ok(permit) };
+        let meter = self.meter(&principal, now);
+        let mut permit = Box::new(Permit::new(caller, principal, limits, meter));
         // First what costs no allowance: a refused request should not use up the minute.
-        if let Some(limit) = limits.concurrent.filter(|&limit| running >= limit) {
-            return Err(AdmitError::Concurrent { limit });
-        }
         if limits.budgets() {
-            let (at, mut budget) = (moment(), meter.budget());
+            let (at, mut budget) = (moment(), permit.meter.budget());
             let spent = budget.spent(&limits, at).filter(|_| spends);
-            permit.tokens = budget.state(&limits, at);
+            let tokens = budget.state(&limits, at);
+            drop(budget);
+            permit.tokens = tokens;
             if let Some(short) = spent {
-                return Err(AdmitError::budget(short, permit.tokens));
+                return Err(AdmitError::budget(short, tokens));
             }
         }
-        if let Some(limit) = limits.requests_per_minute {
-            let (allowed, wait, state) = meter.rate.take(limit, now);
-            if !allowed {
-                return Err(AdmitError::Rate { seconds: wait.div_ceil(1000).max(1), state });
-            }
-            permit.rate = Some(state);
-        }
+        permit.rate = self.take(&permit, spends, now)?;
         Ok(permit)
+    }
+
+    /// Takes one of the minute's, of an address without a key from the wider networks that it belongs to as well: they have 4 and 16
+    /// times as many.
+    fn take(&self, permit: &Permit, spends: bool, now: Millis) -> Result<Option<RateState>, AdmitError> {
+        let limit = if spends { permit.limits.requests_per_minute } else { permit.limits.lists_per_minute };
+        let Some(limit) = limit else { return Ok(None) };
+        let take = |rates: &Rates, limit| {
+            let rate = if spends { &rates.models } else { &rates.lists };
+            match rate.take(limit, now) {
+                (true, _, state) => Ok(state),
+                (false, wait, state) => {
+                    let seconds = wait.div_ceil(1000).max(1);
+                    Err(if spends {
+                        AdmitError::Rate { seconds, state }
+                    } else {
+                        AdmitError::Lists { seconds, state }
+                    })
+                }
+            }
+        };
+        let state = take(&permit.meter.rates, limit)?;
+        if let Principal::Address(Some(IpAddr::V6(address))) = permit.principal {
+            for (bits, times) in [(56, 4), (48, 16)] {
+                let network = IpAddr::V6((address.to_bits() >> (128 - bits) << (128 - bits)).into());
+                let rates = self.used.meters.wider((network, bits), now);
+                take(&rates, limit.saturating_mul(times))?;
+            }
+        }
+        Ok(Some(state))
+    }
+
+    /// Watches over the body of an admitted request.
+    pub fn watch<'a>(&self, permit: &'a Permit, clock: &'a Clock) -> Watch<'a> {
+        let share = Share::new(&self.used.memory);
+        Watch::new(&permit.meter.uploads, clock, self.limits.body_memory, share)
+    }
+
+    /// Bytes of all bodies that are held.
+    pub fn body_bytes(&self) -> usize {
+        self.used.memory.held()
     }
 
     /// What a caller has used of its budgets.
     pub fn used(&self, permit: &Permit) -> Spent {
-        permit.meter.as_ref().map_or_else(Spent::default, |meter| meter.budget().used(moment()))
+        permit.meter.budget().used(moment())
     }
 
     fn meter(&self, principal: &Principal, now: Millis) -> Arc<Meter> {
-        let mut meters = self.used.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(meter) = meters.get(principal) {
-            return Arc::clone(meter);
-        }
-        if meters.len() >= ADDRESSES {
-            let at = moment();
-            let budgets = Effective::of(&self.limits, None).budgets();
-            meters.retain(|principal, meter| {
-                let idle = meter.running.load(Ordering::Relaxed) == 0
-                    && meter.rate.is_full(now)
-                    && (!budgets || meter.budget().is_idle(at));
-                matches!(principal, Principal::Key(_)) || !idle
-            });
-        }
-        let meter = Arc::new(Meter { budget: Mutex::new(self.budget(principal)), ..Meter::default() });
-        meters.insert(principal.clone(), Arc::clone(&meter));
-        meter
+        let addresses = || Effective::of(&self.limits, None);
+        self.used.meters.of(principal, addresses, now, moment, || self.budget(principal))
     }
 
     /// What a principal had used when this process started.
@@ -227,8 +235,9 @@ fn principal(caller: &Caller) -> Principal {
 mod tests {
     use super::*;
 
-    fn stage(per_minute: Option<u32>, concurrent: Option<u32>) -> Admit {
-        let limits = Limits { requests_per_minute: per_minute, concurrent, ..Limits::default() };
+    fn stage(per_minute: Option<u32>) -> Admit {
+        let limits =
+            Limits { requests_per_minute: per_minute, lists_per_minute: Some(2), ..Limits::default() };
         Admit::new(&limits, Vec::new())
     }
 
@@ -237,21 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_counts_while_it_lives() {
-        let stage = stage(None, Some(2));
-        let (a, _b) = (
-            stage.admit(caller("1.1.1.1"), true, 5).unwrap(),
-            stage.admit(caller("1.1.1.1"), true, 5).unwrap(),
-        );
-        assert_eq!(stage.admit(caller("1.1.1.1"), true, 5).unwrap_err(), AdmitError::Concurrent { limit: 2 });
-        assert!(stage.admit(caller("1.1.1.2"), true, 5).is_ok(), "another address has its own count");
-        drop(a);
-        assert!(stage.admit(caller("1.1.1.1"), true, 5).is_ok());
-    }
-
-    #[test]
     fn a_minute_at_once_then_one_by_one() {
-        let stage = stage(Some(60), None);
+        let stage = stage(Some(60));
         let ask =
             |now| stage.admit(caller("1.1.1.1"), true, now).map(|permit| permit.rate.unwrap().remaining);
         for left in (0..60).rev() {
@@ -269,17 +265,54 @@ mod tests {
         let stage = Admit::new(&limits, Vec::new());
         let mut first = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
         assert_eq!(first.caps().fill_output, Some(500), "half of what is left");
-        first.reserve(100, 500).unwrap();
+        first.reserve((100, 500), || None).unwrap();
         let mut second = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        assert!(matches!(second.reserve(100, 500), Err(AdmitError::Budget { limit: 1_000, .. })));
+        assert!(matches!(second.reserve((100, 500), || None), Err(AdmitError::Budget { limit: 1_000, .. })));
         drop(second);
-        first.settle(Some(30), 0);
+        first.settle(Some(30), Some(0));
         assert_eq!(stage.used(&first).day_tokens, 30);
         drop(first);
         let mut third = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        third.reserve(900, 60).unwrap();
+        third.reserve((900, 60), || None).unwrap();
         drop(third);
         let mut fourth = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        assert!(fourth.reserve(900, 60).is_ok(), "what was never answered is given back");
+        assert!(fourth.reserve((900, 60), || None).is_ok(), "what was never answered is given back");
+    }
+
+    #[test]
+    fn lists_have_a_rate_of_their_own() {
+        let stage = stage(Some(1));
+        let ask = |spends| stage.admit(caller("1.1.1.1"), spends, 5).map(|_| ());
+        assert_eq!([ask(false), ask(false), ask(true)], [Ok(()), Ok(()), Ok(())]);
+        assert!(matches!(ask(false), Err(AdmitError::Lists { seconds: 30, .. })));
+        assert!(matches!(ask(true), Err(AdmitError::Rate { seconds: 60, .. })));
+    }
+
+    #[test]
+    fn wider_networks_count_as_well() {
+        let stage = stage(Some(10));
+        let ask = |n: u32| stage.admit(caller(&format!("2001:db8:0:{n:x}::1")), true, 5).is_ok();
+        // Each from a /64 of its own.
+        assert_eq!((0..200).filter(|n| ask(*n)).count(), 40, "a /56 has four times as many");
+        assert_eq!((0x100..0x1000).filter(|n| ask(*n)).count(), 120, "a /48 sixteen times");
+        assert!(stage.admit(caller("2001:db8:1::1"), true, 5).is_ok(), "the next one is another owner's");
+    }
+
+    #[test]
+    fn a_flood_of_addresses_looks_at_a_few_meters_and_forgets_none_that_counts() {
+        let stage = stage(Some(1));
+        let address = |n: u32| caller(&std::net::Ipv4Addr::from(n).to_string());
+        let (running, mut before) = (stage.admit(address(1), true, 5).unwrap(), 0);
+        for n in 2..80_000 {
+            let _one = stage.admit(address(n), true, 5);
+            let (len, looks) = stage.used.meters.looks();
+            assert!(looks - before <= 4 && len <= 65_536, "{} looks among {len}", looks - before);
+            before = looks;
+        }
+        assert!(stage.admit(address(2), true, 5).is_err(), "its minute is used up");
+        drop(running);
+        let _later = stage.admit(address(90_000), true, 70_000);
+        assert!(stage.admit(address(90_001), true, 70_000).is_ok());
+        assert!(stage.used.meters.looks().0 < 65_536, "who is gone makes room");
     }
 }

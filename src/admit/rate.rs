@@ -34,6 +34,12 @@ impl Rate {
         }
     }
 
+    /// Its state, with nothing taken.
+    pub(super) fn state(&self, limit: u32, now: Millis) -> RateState {
+        let (step, now) = (MINUTE / u64::from(limit.max(1)), now.saturating_mul(1000));
+        state(limit, step, self.whole_at.load(Ordering::Relaxed).max(now) - now)
+    }
+
     /// Is nothing of the allowance used?
     pub(super) fn is_full(&self, now: Millis) -> bool {
         self.whole_at.load(Ordering::Relaxed) <= now.saturating_mul(1000)

@@ -54,7 +54,7 @@ pub(super) struct CreateArgs {
     /// Requests in a minute; 0: no limit [default of this and the next ones: the configuration's]
     #[arg(long, value_name = "N")]
     requests_per_minute: Option<u32>,
-    /// Requests at once
+    /// Requests that run at once; what is beyond waits
     #[arg(long, value_name = "N")]
     concurrent: Option<u32>,
     /// Tokens of prompts and answers in a minute

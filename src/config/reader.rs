@@ -111,7 +111,11 @@ impl Reader<'_> {
             oidc,
             frame_ancestors: self.frame_ancestors(),
             upstream: self.upstream(url),
-            queue: Queue { length: self.number("queue.length", 1_000_000), wait: self.clock("queue.wait") },
+            queue: Queue {
+                length: self.number("queue.length", 1_000_000),
+                wait: self.clock("queue.wait"),
+                per_key: self.limit("queue.per_key", 1_000_000),
+            },
             heartbeat: self.clock("stream.heartbeat"),
             limits: self.limits(),
             options: Options {
@@ -136,7 +140,7 @@ impl Reader<'_> {
             files: Files::default(),
             written: Raw::default(),
         };
-        self.rest(&mut warnings);
+        self.rest(&config.limits, &mut warnings);
         self.public_mode(&config);
         Config { warnings, ..config }
     }
@@ -154,8 +158,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Keys that this version accepts and does not use: said, never silent.
-    fn rest(&mut self, warnings: &mut Vec<String>) {
+    /// What is allowed and hardly meant, and keys that this version accepts and does not use: said, never silent.
+    fn rest(&mut self, limits: &Limits, warnings: &mut Vec<String>) {
+        if limits.body_memory.is_some_and(|all| all < limits.body) {
+            let all = self.text("limits.body_memory");
+            warnings.push(format!(
+                "limits.body_memory ({all}) is less than limits.body: the largest requests are never answered. Raise the one or lower the other"
+            ));
+        }
         for (key, what) in [
             ("data.store", "shared state is not part of this version"),
             ("data.limits", "shared limits are not part of this version"),
@@ -262,12 +272,14 @@ impl Reader<'_> {
     fn limits(&mut self) -> Limits {
         Limits {
             requests_per_minute: self.limit("limits.requests_per_minute", 10_000_000),
+            lists_per_minute: self.limit("limits.lists_per_minute", 10_000_000),
             concurrent: self.limit("limits.concurrent", 1_000_000),
             tokens_per_minute: self.limit("limits.tokens_per_minute", 1_000_000_000),
             tokens_per_day: self.limit("limits.tokens_per_day", u64::MAX >> 1),
             tokens_per_month: self.limit("limits.tokens_per_month", u64::MAX >> 1),
             gpu_seconds_per_day: self.limit("limits.gpu_seconds_per_day", u64::MAX >> 20),
             body: self.size("limits.body", 1 << 30),
+            body_memory: self.bound("limits.body_memory", 1 << 40),
             max_context: self.limit("limits.max_context", 1_048_576),
             max_output_tokens: self.limit("limits.max_output_tokens", 1_000_000),
         }

@@ -197,14 +197,18 @@ pub struct Queue {
     pub length: usize,
     /// How long.
     pub wait: Option<Duration>,
+    /// Requests of one principal that may wait; `None`: as many as all together.
+    pub per_key: Option<usize>,
 }
 
 /// `[limits]`. `None`: no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// GCRA, a minute's allowance at once.
+    /// GCRA, a minute's allowance at once: what asks a model.
     pub requests_per_minute: Option<u32>,
-    /// At once.
+    /// Likewise: what asks for lists.
+    pub lists_per_minute: Option<u32>,
+    /// With a turn at once.
     pub concurrent: Option<u32>,
     /// Tokens of prompts and answers in a minute.
     pub tokens_per_minute: Option<u64>,
@@ -216,6 +220,8 @@ pub struct Limits {
     pub gpu_seconds_per_day: Option<u64>,
     /// Bytes of a request body.
     pub body: usize,
+    /// Bytes of all bodies; `None`: no bound.
+    pub body_memory: Option<usize>,
     /// Largest `num_ctx`.
     pub max_context: Option<u32>,
     /// Largest `num_predict`, also filled in.

@@ -97,6 +97,11 @@ impl Reader<'_> {
         }
     }
 
+    /// Bytes up to `most`, where 0 means no bound.
+    pub(super) fn bound(&mut self, name: &str, most: u64) -> Option<usize> {
+        if parse::size(&self.text(name)) == Some(0) { None } else { Some(self.size(name, most)) }
+    }
+
     /// A duration where 0 means no clock.
     pub(super) fn clock(&mut self, name: &str) -> Option<Duration> {
         match parse::duration(&self.text(name)) {

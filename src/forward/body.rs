@@ -12,6 +12,7 @@ use super::late::{self, Late};
 use super::relay::Relay;
 use crate::admit::Permit;
 use crate::listen::InFlight;
+use crate::queue::Turn;
 use crate::record::{Ending, Record};
 
 /// A whole answer goes out in pieces of this size.
@@ -26,6 +27,8 @@ pub struct Held {
     pub permit: Option<Box<Permit>>,
     /// Of a whole answer: ended with its last slice. A stream keeps its own.
     pub record: Option<Box<Record>>,
+    /// Of a large whole answer: it counts among its caller's running ones until it was taken.
+    pub turn: Option<Box<Turn>>,
 }
 
 /// What hyper polls.

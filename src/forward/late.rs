@@ -72,6 +72,7 @@ impl Late {
         let frame = match self.opening.as_mut().poll(cx) {
             Poll::Pending => {
                 if let Some(fault) = stream.halted() {
+                    stream.record.limit = fault.limit();
                     let frame =
                         stream.fail(Vec::new(), fault.side(), fault.public(), fault.detail(), fault.ending());
                     return Poll::Ready(Next::Frame(Some(frame)));
@@ -83,7 +84,7 @@ impl Late {
             Poll::Ready(Ok(Opened::Stream(source))) => {
                 return Poll::Ready(Next::Relay(Box::new(Relay::new(stream, source))));
             }
-            Poll::Ready(Ok(Opened::Whole { mut bytes, tokens, queued })) => {
+            Poll::Ready(Ok(Opened::Whole { mut bytes, tokens, queued, turn: _ })) => {
                 stream.record.queued = Some(queued);
                 stream.settle(tokens);
                 if !bytes.ends_with(b"\n") {
@@ -97,6 +98,7 @@ impl Late {
                 if failure.ending == Ending::Error {
                     stream.forgive();
                 }
+                stream.record.limit = failure.limit;
                 stream.fail(Vec::new(), failure.side, &failure.public, failure.detail, failure.ending)
             }
         };

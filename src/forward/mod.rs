@@ -31,6 +31,9 @@ pub use relay::{Relay, Stream};
 /// An upstream's error body is read no further than this.
 const MAX_ERROR: usize = 64 << 10;
 
+/// A whole answer up to this is out of our hands at once.
+const SMALL: usize = 64 << 10;
+
 /// Clocks and bounds.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -78,6 +81,8 @@ pub enum Opened {
         tokens: Tokens,
         /// How long it waited for its turn.
         queued: Millis,
+        /// Of a large one, without its slot: the caller may take it as slowly as it likes, but not many of them at once.
+        turn: Option<Box<Turn>>,
     },
     /// Lines that are still coming.
     Stream(Source),
@@ -122,20 +127,21 @@ pub async fn open(
         // Loading and unloading answer with one object even on a stream.
         MediaType::Json => {
             let bytes = read_whole(&mut answer.body, clock, by, rules.most(call.shape())).await?;
-            whole(bytes, call.is_stream(), queued)
+            whole(bytes, call.is_stream(), (turn, queued))
         }
         _ => Err(Failure::bad_answer("an answer of an unexpected media type")),
     }
 }
 
-fn whole(bytes: Vec<u8>, is_stream: bool, queued: Millis) -> Result<Opened, Failure> {
+fn whole(bytes: Vec<u8>, is_stream: bool, (turn, queued): (Turn, Millis)) -> Result<Opened, Failure> {
+    let turn = (bytes.len() > SMALL).then(|| Box::new(turn.give_slot()));
     match answer::judge(&bytes) {
         // In place of a stream it must be the last object; alone, Ollama itself leaves `done` out at times.
         Line::Part if is_stream => {
             Err(Failure::bad_answer("one object in place of a stream, and not its last"))
         }
-        Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default(), queued }),
-        Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens, queued }),
+        Line::Part => Ok(Opened::Whole { bytes, tokens: Tokens::default(), queued, turn }),
+        Line::Done(tokens) => Ok(Opened::Whole { bytes, tokens, queued, turn }),
         Line::Error(text) => Err(Failure::from_fault(fault::of_text(&text))),
         Line::Broken => Err(Failure::bad_answer("a whole answer that is no JSON object")),
     }

@@ -58,19 +58,21 @@ impl Stream {
     pub(super) fn settle(&mut self, tokens: Tokens) {
         self.record.tokens = tokens;
         if let Some(permit) = &mut self.held.permit {
-            permit.settle(tokens.all(), tokens.gpu_ms());
+            permit.settle(tokens.all(), tokens.worked.map(|_| tokens.gpu_ms()));
         }
     }
 
     /// There was no answer, and no work for one.
     pub(super) fn forgive(&mut self) {
         if let Some(permit) = &mut self.held.permit {
-            permit.settle(Some(0), 0);
+            permit.forgive();
         }
     }
 
-    /// An answer that was cut after so many parts and milliseconds.
-    fn settle_cut(&mut self, parts: u64, millis: Millis) {
+    /// An answer that was cut after so many parts: the model worked since its turn began, loading included.
+    fn settle_cut(&mut self, parts: u64) {
+        let began = self.record.began.as_ref().and_then(|began| began.get());
+        let millis = began.map_or(0, |began| Millis::try_from(began.elapsed().as_millis()).unwrap_or(0));
         let prompt = Some(self.record.estimate).filter(|tokens| *tokens > 0);
         let worked = Some(millis.saturating_mul(1_000_000));
         self.record.tokens = Tokens { prompt, output: Some(parts), worked };
@@ -85,8 +87,8 @@ impl Stream {
         if self.clock.cut() {
             return Some(StreamFault::Stopping);
         }
-        let permit = self.held.permit.as_ref();
-        permit.is_some_and(|permit| permit.caller().has_ended()).then_some(StreamFault::Revoked)
+        let permit = self.held.permit.as_ref()?;
+        permit.halt(&self.clock).map(StreamFault::from)
     }
 
     /// Is a heartbeat due? Then this is it.
@@ -129,8 +131,6 @@ pub struct Relay {
     /// Given on with the final object: what the upstream does behind it costs nobody a slot.
     turn: Option<Turn>,
     lines: Splitter,
-    /// When the head of the answer came.
-    begun: Millis,
     heard: Millis,
     total_by: Millis,
     /// Until when the body must have ended behind its final object.
@@ -153,8 +153,8 @@ impl Relay {
         let lines = Splitter::new(stream.rules.max_line);
         let heard = stream.clock.now();
         stream.record.queued = Some(queued);
-        let (body, turn, begun) = (Some(body), Some(turn), heard);
-        Self { stream, body, turn, lines, begun, heard, total_by, linger_by: NEVER, settled: false }
+        let (body, turn) = (Some(body), Some(turn));
+        Self { stream, body, turn, lines, heard, total_by, linger_by: NEVER, settled: false }
     }
 
     /// The answer is over, with these counts of its own.
@@ -168,8 +168,7 @@ impl Relay {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let worked = self.stream.clock.now().saturating_sub(self.begun);
-        self.stream.settle_cut(self.lines.parts(), worked);
+        self.stream.settle_cut(self.lines.parts());
     }
 
     /// The next lines; `None` at the end.
@@ -275,6 +274,7 @@ impl Relay {
     fn break_off(&mut self, lines: Vec<u8>, fault: &StreamFault) -> Bytes {
         self.body = None;
         self.settle_cut();
+        self.stream.record.limit = fault.limit();
         self.stream.fail(lines, fault.side(), fault.public(), fault.detail(), fault.ending())
     }
 }

@@ -207,7 +207,7 @@ impl Identify {
             return Err(IdentifyError::LockedOut { seconds });
         }
         found.ok_or_else(|| {
-            self.lockout.failed(address, now);
+            self.lockout.failed(address, presented, now);
             match verdict {
                 Verdict::Locked { seconds, .. } => IdentifyError::LockedOut { seconds },
                 Verdict::Open => IdentifyError::Wrong(ApiKey::id_of(presented).map(Into::into)),
@@ -269,9 +269,10 @@ mod tests {
     #[test]
     fn guessing_locks_the_address_and_not_the_key() {
         let stage = stage(&["short", "a-key-of-more-than-twenty-characters"]);
-        let ask = |address, key| stage.identify(address, &bearer(key), Some(Scope::Inference), 5).map(|_| ());
-        for _ in 0..10 {
-            assert_eq!(ask(HERE, "guess"), Err(IdentifyError::Wrong(None)));
+        let ask =
+            |address, key: &str| stage.identify(address, &bearer(key), Some(Scope::Inference), 5).map(|_| ());
+        for n in 0..10 {
+            assert_eq!(ask(HERE, &format!("guess-{n}")), Err(IdentifyError::Wrong(None)));
         }
         assert!(matches!(ask(HERE, "guess"), Err(IdentifyError::LockedOut { .. })));
         assert!(

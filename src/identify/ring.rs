@@ -1,6 +1,5 @@
 //! The keyring in use: renewed from the store whenever a key changes there, by whatever process.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -11,7 +10,7 @@ use arc_swap::ArcSwap;
 use super::keyring::{Key, Keyring, Named};
 use crate::listen::Bell;
 use crate::store::{Store, StoreError};
-use crate::types::KeyId;
+use crate::types::{KeyId, Roll, Worth};
 
 /// How often the store is asked whether a key changed: well within the second that is promised.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,7 +24,7 @@ pub struct Ring {
     keys: ArcSwap<Keyring>,
     with_generated: bool,
     /// Keys of identities that have none of their own in the store, while something runs under them.
-    issued: Mutex<HashMap<String, Weak<Key>>>,
+    issued: Mutex<Roll<String, Weak<Key>>>,
     store: Mutex<Store>,
     generation: AtomicI64,
     bell: Bell,
@@ -39,7 +38,7 @@ impl Ring {
         let ring = Self {
             keys: ArcSwap::from_pointee(Keyring::given(given.unwrap_or_default())),
             with_generated: given.is_none(),
-            issued: Mutex::default(),
+            issued: Mutex::new(Roll::new(MANY, usize::MAX)),
             store: Mutex::new(store),
             generation: AtomicI64::new(-1),
             bell,
@@ -66,15 +65,15 @@ impl Ring {
             Named::Key(key) => Some(key),
             Named::Ended => None,
             Named::Unknown => {
-                if let Some(key) = issued.get(name).and_then(Weak::upgrade) {
-                    return Some(key);
-                }
-                if issued.len() >= MANY {
-                    issued.retain(|_, key| key.strong_count() > 0);
-                }
-                let key = Arc::new(Key::of_identity(id.clone()));
-                issued.insert(name.to_owned(), Arc::downgrade(&key));
-                Some(key)
+                let worth = |_: &String, key: &Weak<Key>| {
+                    if key.strong_count() > 0 { Worth::Live } else { Worth::Nothing }
+                };
+                let issued = issued.entry(&name.to_owned(), true, worth, Weak::new)?;
+                Some(issued.upgrade().unwrap_or_else(|| {
+                    let key = Arc::new(Key::of_identity(id.clone()));
+                    *issued = Arc::downgrade(&key);
+                    key
+                }))
             }
         }
     }

@@ -28,7 +28,7 @@ pub use accept::{Bell, Doors, Settings, serve};
 pub use connection::{Answering, Handler};
 pub use deadlines::Deadlines;
 pub use head::Reject;
-pub use inlet::{Inlet, TooLarge};
+pub use inlet::{Freely, Grants, Inlet, UNASKED, Unread};
 pub use places::network;
 pub use socket::Socket;
 pub use state::{ConnState, InFlight};

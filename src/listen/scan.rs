@@ -148,7 +148,9 @@ mod tests {
         for piece in input.chunks(n) {
             scanner.feed(piece, &inlet, |piece| seen.extend_from_slice(piece))?;
         }
-        let body = match pin!(inlet.read(1 << 20)).poll(&mut Context::from_waker(Waker::noop())) {
+        let body = match pin!(inlet.read(1 << 20, &mut crate::listen::Freely))
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(body) => Some(String::from_utf8(body.unwrap()).unwrap()),
             Poll::Pending => None,
         };

@@ -1,50 +1,39 @@
-//! Queue: what does not fit the upstream's slots waits its turn.
+//! Queue: what does not fit the upstream's slots, or its principal's turns at once, waits.
 //!
 //! Takes whoever was routed, and the [`Account`] it is counted for; promises a [`Turn`] that holds one of the upstream's slots
 //! until it is dropped, so it rides in the response body. Turns are given by principal, in proportion to weights (`rounds`):
 //! who is new gets the next slot that becomes free, behind only those who are new before it, and who comes again within its
-//! weight waits for at most one turn of each other, however many they have waiting. Refuses when the wait is too long, and
-//! when the queue is full: then the newest of whoever has most waiting, be it the one that comes.
+//! weight waits for at most one turn of each other, however many they have waiting. Who has as many turns as it may have
+//! (`limits.concurrent`) waits in its own lane, and others pass it. Refuses when the wait is too long, when too many of one
+//! principal wait (`queue.per_key`), and when the queue is full: then the newest of whoever has most waiting, be it the one
+//! that comes.
 
+mod account;
 #[cfg(test)]
 mod fairness;
 mod progress;
 mod rounds;
 #[cfg(test)]
 mod simulation;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
-
+use crate::admit::Running;
 use crate::config;
 use crate::listen::clock::{self, Clock};
 use crate::route::Target;
-use crate::types::Principal;
 
+use account::Hold;
+pub use account::{Account, Turn};
 pub use progress::{Phase, Progress};
-use rounds::Rounds;
-
-/// Whom a turn is counted for.
-#[derive(Debug, Clone)]
-pub struct Account {
-    /// Its requests wait for one another.
-    pub principal: Principal,
-    /// Its turns in a round: 1 to 100, and what is outside is brought there.
-    pub weight: u32,
-}
-
-impl Account {
-    fn weight(&self) -> usize {
-        self.weight.clamp(1, 100) as usize
-    }
-}
+use state::{Entered, GRANTED, REFUSED, State, TAKEN, Ticket, WAITING};
 
 /// What the queue holds at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,20 +46,6 @@ pub struct Load {
     pub slots: Option<usize>,
 }
 
-/// One of the upstream's slots, until dropped.
-#[derive(Debug)]
-pub struct Turn {
-    slots: Arc<Slots>,
-    /// Which of them, where they are bounded.
-    at: usize,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.slots.leave(self.at);
-    }
-}
-
 /// Why there is no turn.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QueueError {
@@ -80,6 +55,23 @@ pub enum QueueError {
     /// It took too long.
     #[error("waited {0:?} for a turn")]
     Late(Duration),
+    /// So many of this principal wait already.
+    #[error("{0} requests of this key wait already (queue.per_key)")]
+    PerKey(usize),
+    /// So many of this principal run already, and nobody may wait.
+    #[error("more than {0} requests of this key at once (limits.concurrent)")]
+    Concurrent(u32),
+}
+
+impl QueueError {
+    /// The caller's own bound, in a word for metrics; `None` where it is everybody's.
+    pub const fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::PerKey(_) => Some("queue_per_key"),
+            Self::Concurrent(_) => Some("concurrent"),
+            Self::Full(_) | Self::Late(_) => None,
+        }
+    }
 }
 
 /// The slots of one upstream and who waits for them.
@@ -87,88 +79,22 @@ pub enum QueueError {
 pub struct Slots {
     length: usize,
     wait: Option<Duration>,
-    room: Room,
+    is_bounded: bool,
+    /// Turns of whom nothing bounds: neither slots nor a number of their own.
+    unbounded: AtomicUsize,
+    state: Mutex<State>,
 }
-
-#[derive(Debug)]
-enum Room {
-    /// Nobody waits; so many run.
-    Unbounded(AtomicUsize),
-    Bounded(Mutex<State>),
-}
-
-/// While a slot is free, nobody waits.
-#[derive(Debug)]
-struct State {
-    slots: usize,
-    /// Who has each slot that was ever taken: whoever runs is not new when it waits, too.
-    holders: Vec<Option<Principal>>,
-    /// Which of these are free.
-    free: Vec<usize>,
-    rounds: Rounds<Arc<Ticket>>,
-}
-
-impl State {
-    fn running(&self) -> usize {
-        self.holders.len().saturating_sub(self.free.len())
-    }
-
-    /// A free slot, if there is one.
-    fn take(&mut self, principal: &Principal) -> Option<usize> {
-        if self.running() >= self.slots {
-            return None;
-        }
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.holders.push(None);
-            self.holders.len() - 1
-        });
-        self.hold(at, principal);
-        Some(at)
-    }
-
-    fn hold(&mut self, at: usize, principal: &Principal) {
-        if let Some(holder) = self.holders.get_mut(at) {
-            *holder = Some(principal.clone());
-        }
-    }
-
-    fn holds(&self, principal: &Principal) -> bool {
-        self.holders.iter().flatten().any(|holder| holder == principal)
-    }
-}
-
-/// What became of a waiting request. It changes under the lock, until it has its turn or is refused.
-#[derive(Debug)]
-struct Ticket {
-    principal: Principal,
-    fate: AtomicU8,
-    /// The slot that it has, once it is granted.
-    at: AtomicUsize,
-    waker: AtomicWaker,
-}
-
-/// What a request got at once.
-enum Entered {
-    Slot(usize),
-    Line(Arc<Ticket>),
-}
-
-const WAITING: u8 = 0;
-/// It has a slot and does not know.
-const GRANTED: u8 = 1;
-/// It has its turn.
-const TAKEN: u8 = 2;
-/// It made room for another.
-const REFUSED: u8 = 3;
 
 impl Slots {
     /// So many requests at once (`None`: no bound).
     pub fn new(slots: Option<usize>, queue: config::Queue) -> Arc<Self> {
-        let room = slots.map_or(Room::Unbounded(AtomicUsize::new(0)), |slots| {
-            let rounds = Rounds::new(queue.length);
-            Room::Bounded(Mutex::new(State { slots, holders: Vec::new(), free: Vec::new(), rounds }))
-        });
-        Arc::new(Self { length: queue.length, wait: queue.wait, room })
+        Arc::new(Self {
+            length: queue.length,
+            wait: queue.wait,
+            is_bounded: slots.is_some(),
+            unbounded: AtomicUsize::new(0),
+            state: Mutex::new(State::new(slots, queue.length, queue.per_key)),
+        })
     }
 
     /// Waits for a turn, and tells `progress` the place in line whenever it is polled. Dropping the future leaves the queue.
@@ -188,8 +114,12 @@ impl Slots {
         account: &Account,
         progress: Option<&Progress>,
     ) -> Result<Turn, QueueError> {
+        if !self.is_bounded && account.most.is_none() {
+            self.unbounded.fetch_add(1, Ordering::Relaxed);
+            return Ok(self.hold(Hold::Free));
+        }
         let ticket = match self.enter(account)? {
-            Entered::Slot(at) => return Ok(Turn { slots: Arc::clone(self), at }),
+            Entered::Slot(at) => return Ok(self.hold(Hold::Slot(at))),
             Entered::Line(ticket) => ticket,
         };
         let by = clock::after(clock.now(), self.wait);
@@ -212,85 +142,69 @@ impl Slots {
         }
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, State>, &AtomicUsize> {
-        match &self.room {
-            Room::Unbounded(running) => Err(running),
-            Room::Bounded(state) => Ok(state.lock().unwrap_or_else(PoisonError::into_inner)),
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(self: &Arc<Self>, hold: Hold) -> Turn {
+        Turn { slots: Arc::clone(self), hold }
     }
 
     /// Takes a slot, or a place in the queue.
     fn enter(&self, account: &Account) -> Result<Entered, QueueError> {
-        let mut state = match self.lock() {
-            Ok(state) => state,
-            Err(running) => {
-                running.fetch_add(1, Ordering::Relaxed);
-                return Ok(Entered::Slot(0));
-            }
-        };
-        if let Some(at) = state.take(&account.principal) {
-            return Ok(Entered::Slot(at));
-        }
-        let waiting = state.rounds.waiting();
-        let evicted = if waiting < self.length {
-            None
-        } else {
-            let evicted = state.rounds.evict(account).ok_or(QueueError::Full(waiting))?;
-            evicted.fate.store(REFUSED, Ordering::Release);
-            Some(evicted)
-        };
-        let ticket = Arc::new(Ticket {
-            principal: account.principal.clone(),
-            fate: AtomicU8::new(WAITING),
-            at: AtomicUsize::new(0),
-            waker: AtomicWaker::new(),
-        });
-        let runs = state.holds(&account.principal);
-        state.rounds.push(account, runs, Arc::clone(&ticket));
-        drop(state);
+        let mut evicted = None;
+        let entered = self.lock().enter(account, &mut evicted);
         if let Some(evicted) = evicted {
             evicted.waker.wake();
         }
-        Ok(Entered::Line(ticket))
+        entered
     }
 
     /// How many turns will be given before this one's and with it; 0 for whoever does not wait.
     fn place(&self, ticket: &Arc<Ticket>) -> u32 {
-        let Ok(rounds) = self.lock().map(|state| state.rounds.clone()) else { return 0 };
-        u32::try_from(rounds.place(|other| Arc::ptr_eq(other, ticket))).unwrap_or(u32::MAX)
+        let picture = self.lock().picture();
+        u32::try_from(picture.place(ticket)).unwrap_or(u32::MAX)
     }
 
     /// How many wait and run.
     pub fn load(&self) -> Load {
-        match self.lock() {
-            Ok(state) => {
-                Load { waiting: state.rounds.waiting(), running: state.running(), slots: Some(state.slots) }
-            }
-            Err(running) => Load { waiting: 0, running: running.load(Ordering::Relaxed), slots: None },
-        }
+        let (state, unbounded) = (self.lock(), self.unbounded.load(Ordering::Relaxed));
+        let running = state.running() + unbounded;
+        Load { waiting: state.rounds.waiting(), running, slots: state.slots }
     }
 
-    /// Gives a slot to the next in line, or back.
+    /// Gives a slot to the next in line, or back, and its principal one of its turns.
     fn leave(&self, at: usize) {
-        let mut state = match self.lock() {
-            Ok(state) => state,
-            Err(running) => {
-                running.fetch_sub(1, Ordering::Relaxed);
-                return;
+        self.given_back(|state| {
+            if let Some(running) = state.leave(at) {
+                running.end();
             }
-        };
-        let Some(next) = state.rounds.pop() else {
-            if let Some(holder) = state.holders.get_mut(at) {
-                *holder = None;
-            }
-            state.free.push(at);
-            return;
-        };
-        state.hold(at, &next.principal);
-        next.at.store(at, Ordering::Relaxed);
-        next.fate.store(GRANTED, Ordering::Release);
+        });
+    }
+
+    /// The slot alone; whose it was.
+    fn leave_slot(&self, at: usize) -> Option<Arc<Running>> {
+        self.given_back(|state| state.leave(at))
+    }
+
+    /// The principal's turn alone, whose slot was given on before.
+    fn leave_share(&self, running: &Running) {
+        self.given_back(|_| running.end());
+    }
+
+    fn given_back<T>(&self, back: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let given = back(&mut state);
+        let next = state.next();
         drop(state);
-        next.waker.wake();
+        if let Some(next) = next {
+            next.waker.wake();
+        }
+        given
+    }
+
+    fn leave_free(&self) {
+        self.unbounded.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -302,7 +216,8 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     fn accept(self) -> Turn {
-        let turn = Turn { slots: Arc::clone(self.slots), at: self.ticket.at.load(Ordering::Relaxed) };
+        let at = self.ticket.at.load(Ordering::Relaxed);
+        let turn = self.slots.hold(Hold::Slot(at));
         self.ticket.fate.store(TAKEN, Ordering::Relaxed);
         turn
     }
@@ -313,7 +228,7 @@ impl Drop for Waiting<'_> {
         if matches!(self.ticket.fate.load(Ordering::Acquire), TAKEN | REFUSED) {
             return;
         }
-        let Ok(mut state) = self.slots.lock() else { return };
+        let mut state = self.slots.lock();
         let fate = self.ticket.fate.load(Ordering::Acquire);
         if fate == WAITING {
             state.rounds.remove(&self.ticket.principal, |other| Arc::ptr_eq(other, &self.ticket));

@@ -4,6 +4,9 @@
 //! of new principals before the old ones (RFC 8290, sections 4.1 and 4.2). A turn costs 1 and a round gives each principal its
 //! weight, so that turns are in proportion to weights. Refuses nothing by itself, but finds whom to send away.
 //!
+//! A principal that has as many turns as it may have is passed by and keeps its place: a turn of its own that ends makes it
+//! the next, if it has turns left in the round. A round is over when nobody in it may have a turn.
+//!
 //! Two things differ from packets, because a turn may last minutes. Principals take a round's turns one by one, not in one go,
 //! and the new list gives one turn: else a weight of 100 would let a hundred turns pass before somebody with little to ask.
 //! And who has nothing waiting is remembered until its round is over, with the turns it has left: so coming and going gains
@@ -11,9 +14,10 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::mem;
+use std::sync::Arc;
 
 use super::Account;
+use crate::admit::Running;
 use crate::types::Principal;
 
 /// So many turns in a row may go to new principals while an old one waits: a flood of addresses does not starve the rest.
@@ -21,15 +25,24 @@ const NEW_IN_A_ROW: u32 = 16;
 
 /// What one principal has waiting.
 #[derive(Debug, Clone)]
-struct Lane<T> {
+pub(super) struct Lane<T> {
     principal: Principal,
     weight: usize,
+    /// Turns at once.
+    most: Option<u32>,
+    /// How many it has.
+    pub(super) running: Arc<Running>,
     /// Turns left in this round.
     credit: usize,
     requests: VecDeque<T>,
 }
 
 impl<T> Lane<T> {
+    /// May it have one more turn, where it has so many?
+    pub(super) fn may_run(&self, running: u32) -> bool {
+        self.most.is_none_or(|most| running < most)
+    }
+
     /// By what waits relative to the weight.
     fn compare(&self, other: &Self) -> Ordering {
         (self.requests.len() * other.weight).cmp(&(other.requests.len() * self.weight))
@@ -62,6 +75,19 @@ impl<T> Rounds<T> {
         self.waiting
     }
 
+    /// How many of this principal do.
+    pub(super) fn waits(&self, principal: &Principal) -> usize {
+        if self.waiting == 0 {
+            return 0;
+        }
+        self.find(principal).map_or(0, |lane| lane.requests.len())
+    }
+
+    fn find(&self, principal: &Principal) -> Option<&Lane<T>> {
+        let mut lanes = self.new.iter().chain(&self.now).chain(&self.next);
+        lanes.find(|lane| lane.principal == *principal)
+    }
+
     fn lanes(&mut self) -> impl Iterator<Item = &mut Lane<T>> {
         self.new.iter_mut().chain(&mut self.now).chain(&mut self.next)
     }
@@ -75,7 +101,7 @@ impl<T> Rounds<T> {
         self.waiting += 1;
         let weight = account.weight();
         if let Some(lane) = self.lane(&account.principal) {
-            lane.weight = weight;
+            (lane.weight, lane.most) = (weight, account.most);
             lane.credit = lane.credit.min(weight);
             lane.requests.push_back(request);
             return;
@@ -86,12 +112,13 @@ impl<T> Rounds<T> {
             self.next.retain(|lane| !lane.requests.is_empty());
         }
         let requests = VecDeque::from([request]);
-        let lane = Lane { principal: account.principal.clone(), weight, credit: weight, requests };
+        let (principal, running) = (account.principal.clone(), Arc::clone(&account.running));
+        let lane = Lane { principal, weight, most: account.most, running, credit: weight, requests };
         if runs { self.now.push_back(lane) } else { self.new.push_back(lane) }
     }
 
-    /// Takes whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    /// Takes whose turn it is, among the lanes that `may` have one.
+    pub(super) fn pop(&mut self, mut may: impl FnMut(&Lane<T>) -> bool) -> Option<T> {
         if self.waiting == 0 {
             // A slot stays free: whatever was taken before, nobody went short.
             *self = Self::new(self.length);
@@ -99,19 +126,26 @@ impl<T> Rounds<T> {
         }
         if self.row >= NEW_IN_A_ROW || self.new.is_empty() {
             self.row = 0;
-            if let Some(request) = self.pop_old() {
+            if let Some(request) = self.pop_old(&mut may) {
                 return Some(request);
             }
         }
-        let lane = self.new.pop_front()?;
+        let at = self.new.iter().position(may)?;
+        let lane = self.new.remove(at)?;
         self.row += 1;
         self.serve(lane)
     }
 
-    fn pop_old(&mut self) -> Option<T> {
+    fn pop_old(&mut self, may: &mut impl FnMut(&Lane<T>) -> bool) -> Option<T> {
         for _this_and_next in 0..2 {
+            let mut at = 0;
             for _ in 0..self.now.len() {
-                let lane = self.now.pop_front()?;
+                let lane = self.now.get(at)?;
+                if !lane.requests.is_empty() && !may(lane) {
+                    at += 1;
+                    continue;
+                }
+                let lane = self.now.remove(at)?;
                 if !lane.requests.is_empty() {
                     return self.serve(lane);
                 }
@@ -120,7 +154,9 @@ impl<T> Rounds<T> {
                     self.now.push_back(lane);
                 }
             }
-            self.now = mem::take(&mut self.next);
+            // The round is over. Whoever is at its bound keeps its place, and gains nothing by it.
+            self.now.retain(|lane| !lane.requests.is_empty());
+            self.now.append(&mut self.next);
         }
         None
     }
@@ -150,6 +186,12 @@ impl<T> Rounds<T> {
         }
     }
 
+    /// The place of a request among those of its principal; 0: it does not wait.
+    pub(super) fn place_among_own(&self, principal: &Principal, is: impl FnMut(&T) -> bool) -> usize {
+        let lane = self.find(principal);
+        lane.and_then(|lane| lane.requests.iter().position(is)).map_or(0, |at| at + 1)
+    }
+
     /// Makes room for one of this account: takes out the newest of the principal that has most waiting for its weight.
     /// `None` where that would make nothing fairer: the only one that a principal has waiting stays in any case, and who
     /// has none waiting gets room from whoever has several.
@@ -165,21 +207,20 @@ impl<T> Rounds<T> {
     }
 }
 
-impl<T: Clone> Rounds<T> {
-    /// How many turns are given until the one that it is has its own, if nobody came or went; 0: it does not wait.
-    pub(super) fn place(mut self, mut is: impl FnMut(&T) -> bool) -> usize {
-        let turns = std::iter::from_fn(|| self.pop());
-        turns.enumerate().find(|(_, request)| is(request)).map_or(0, |(turns, _)| turns + 1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::queue::simulation::account;
 
     fn order(rounds: &mut Rounds<&'static str>) -> String {
-        std::iter::from_fn(|| rounds.pop()).collect::<Vec<_>>().join(" ")
+        std::iter::from_fn(|| rounds.pop(|_| true)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// How many turns are given until this one has its own.
+    fn place(rounds: &Rounds<&'static str>, wanted: &str) -> usize {
+        let mut rounds = rounds.clone();
+        let turns = std::iter::from_fn(|| rounds.pop(|_| true));
+        turns.enumerate().find(|(_, request)| *request == wanted).map_or(0, |(turns, _)| turns + 1)
     }
 
     #[test]
@@ -192,11 +233,11 @@ mod tests {
         for request in ["b1", "b2", "b3", "b4"] {
             rounds.push(&b, false, request);
         }
-        assert_eq!(rounds.pop(), Some("a1"));
+        assert_eq!(rounds.pop(|_| true), Some("a1"));
         rounds.push(&c, false, "c1");
-        assert_eq!(rounds.clone().place(|request| *request == "c1"), 2, "behind b, who is new as well");
-        assert_eq!(rounds.clone().place(|request| *request == "a3"), 7);
-        assert_eq!(rounds.clone().place(|request| *request == "a1"), 0);
+        assert_eq!(place(&rounds, "c1"), 2, "behind b, who is new as well");
+        assert_eq!(place(&rounds, "a3"), 7);
+        assert_eq!(place(&rounds, "a1"), 0);
         assert_eq!(order(&mut rounds), "b1 c1 b2 a2 b3 b4 a3");
         assert_eq!(rounds.new.len() + rounds.now.len() + rounds.next.len(), 0, "nobody is remembered");
     }
@@ -215,7 +256,7 @@ mod tests {
                         rounds.push(&goes, false, "goes");
                     }
                     passed += 1;
-                    if rounds.pop() == Some("goes") {
+                    if rounds.pop(|_| true) == Some("goes") {
                         (turns, passed) = (turns + 1, 0);
                     }
                 }
@@ -232,16 +273,16 @@ mod tests {
         for n in 0..2_000 {
             rounds.push(&account(&format!("new {n}"), 1), false, "new");
             row += 1;
-            if rounds.pop() == Some("old") {
+            if rounds.pop(|_| true) == Some("old") {
                 row = 0;
                 rounds.push(&old, false, "old");
-                assert_eq!(rounds.pop(), Some("new"));
+                assert_eq!(rounds.pop(|_| true), Some("new"));
             }
             assert!(row <= 16, "{row} turns in a row");
             most = most.max(rounds.new.len() + rounds.now.len() + rounds.next.len());
         }
         assert_eq!(most, 40);
-        while rounds.pop().is_some() {}
+        while rounds.pop(|_| true).is_some() {}
         assert_eq!(rounds.new.len() + rounds.now.len() + rounds.next.len(), 0);
     }
 

@@ -14,7 +14,12 @@ use crate::types::{KeyId, Principal};
 
 /// The account of a key.
 pub(super) fn account(key: &str, weight: u32) -> Account {
-    Account { principal: Principal::Key(KeyId(key.into())), weight }
+    Account { principal: Principal::Key(KeyId(key.into())), weight, most: None, running: Arc::default() }
+}
+
+/// The same, with so many turns at once.
+pub(super) fn bounded(key: &str, weight: u32, most: u32) -> Account {
+    Account { most: Some(most), ..account(key, weight) }
 }
 
 /// Was it woken?
@@ -90,6 +95,8 @@ pub(super) struct World {
     pub(super) events: BinaryHeap<Reverse<(u64, usize, Event)>>,
     pub(super) waiting: BTreeMap<usize, Waiter>,
     pub(super) running: BTreeMap<usize, (usize, Turn)>,
+    /// Those that run, the oldest first.
+    pub(super) order: Vec<usize>,
     /// Given to each key.
     pub(super) turns: Vec<usize>,
     /// Refused to each key.
@@ -98,9 +105,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, slots: usize, length: usize, weights: &[u32]) -> Self {
-        let keys: Vec<_> = weights.iter().enumerate().map(|(n, &w)| account(&n.to_string(), w)).collect();
+        let keys = weights.iter().enumerate().map(|(n, &w)| account(&n.to_string(), w)).collect();
+        Self::of(seed, Some(slots), length, keys)
+    }
+
+    /// Of these principals; without slots there is no bound but their own.
+    pub(super) fn of(seed: u64, slots: Option<usize>, length: usize, keys: Vec<Account>) -> Self {
         Self {
-            slots: Slots::new(Some(slots), config::Queue { length, wait: None }),
+            slots: Slots::new(slots, config::Queue { length, wait: None, per_key: None }),
             clock: Sweeper::default().clock(),
             random: Random(seed),
             now: 0,
@@ -108,6 +120,7 @@ impl World {
             events: BinaryHeap::new(),
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            order: Vec::new(),
             turns: vec![0; keys.len()],
             full: vec![0; keys.len()],
             keys,
@@ -161,6 +174,7 @@ impl World {
                     given.push(Given { key, meanwhile });
                     self.turns[key] += 1;
                     self.running.insert(id, (key, turn));
+                    self.order.push(id);
                     self.later(service, Event::Ends(id));
                 }
                 Err(error) => {
@@ -172,11 +186,35 @@ impl World {
         given
     }
 
+    /// A turn is over; whose it was.
+    pub(super) fn ends(&mut self, id: usize) -> usize {
+        self.order.retain(|other| *other != id);
+        let (key, turn) = self.running.remove(&id).expect("it runs");
+        drop(turn);
+        key
+    }
+
+    /// How many turns of this key are not over.
+    pub(super) fn runs(&self, key: usize) -> usize {
+        self.running.values().filter(|(of, _)| *of == key).count()
+    }
+
     /// What must hold at any time at which everybody woken was polled.
     pub(super) fn check(&self) {
         let Load { waiting, running, slots } = self.slots.load();
         assert_eq!((waiting, running), (self.waiting.len(), self.running.len()), "a slot was lost or found");
-        assert!(running <= slots.unwrap());
-        assert!(waiting == 0 || Some(running) == slots, "a slot is free and somebody waits");
+        assert!(slots.is_none_or(|slots| running <= slots));
+        for (key, account) in self.keys.iter().enumerate() {
+            let runs = self.runs(key);
+            // Whom nothing bounds, nobody counts.
+            let counted = if slots.is_some() || account.most.is_some() { runs } else { 0 };
+            assert_eq!(counted, account.running.get() as usize);
+            let at_bound = account.most.is_some_and(|most| runs == most as usize);
+            assert!(account.most.is_none_or(|most| runs <= most as usize), "{runs} of key {key}");
+            assert!(
+                self.waits(key) == 0 || at_bound || Some(running) == slots,
+                "a slot is free and key {key} waits"
+            );
+        }
     }
 }

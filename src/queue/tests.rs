@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::simulation::{Flag, account};
+use super::simulation::{Flag, account, bounded};
 use super::{Load, Phase, Progress, QueueError, Slots, Turn};
 use crate::config;
 use crate::listen::clock::{Clock, Sweeper};
 
 fn slots(n: usize, length: usize) -> (Arc<Slots>, Arc<Clock>) {
-    let queue = config::Queue { length, wait: Some(Duration::from_mins(1)) };
+    let queue = config::Queue { length, wait: Some(Duration::from_mins(1)), per_key: None };
     (Slots::new(Some(n), queue), Sweeper::default().clock())
 }
 
@@ -68,7 +68,7 @@ fn nobody_waits_where_the_length_is_zero_and_all_pass_without_a_bound() {
     let _turn = now(none.wait(&clock, &one, None)).expect("a free slot");
     assert_eq!(now(none.wait(&clock, &one, None)).unwrap_err(), QueueError::Full(0));
     assert_eq!(now(none.wait(&clock, &account("two", 9), None)).unwrap_err(), QueueError::Full(0));
-    let free = Slots::new(None, config::Queue { length: 0, wait: None });
+    let free = Slots::new(None, config::Queue { length: 0, wait: None, per_key: None });
     let turns: Vec<_> = (0..100).map(|_| now(free.wait(&clock, &one, None)).expect("no bound")).collect();
     assert_eq!(free.load(), Load { waiting: 0, running: 100, slots: None });
     drop(turns);
@@ -120,9 +120,63 @@ fn whoever_makes_room_is_told_at_once() {
 
 #[test]
 fn the_wait_ends() {
-    let queue = config::Queue { length: 1, wait: Some(Duration::ZERO) };
+    let queue = config::Queue { length: 1, wait: Some(Duration::ZERO), per_key: None };
     let (slots, clock, one) = (Slots::new(Some(1), queue), Sweeper::default().clock(), account("one", 1));
     let _running = now(slots.wait(&clock, &one, None)).expect("a free slot");
     assert_eq!(now(slots.wait(&clock, &one, None)).unwrap_err(), QueueError::Late(Duration::ZERO));
     assert_eq!(slots.load().waiting, 0);
+}
+
+#[test]
+fn a_key_at_its_bound_waits_although_slots_are_free_and_its_own_end_lets_the_next_in() {
+    let queue = config::Queue { length: 8, wait: None, per_key: Some(2) };
+    for of_all in [Some(4), None] {
+        let (slots, clock) = (Slots::new(of_all, queue), Sweeper::default().clock());
+        let (one, other) = (bounded("one", 1, 1), account("other", 1));
+        let first = now(slots.wait(&clock, &one, None)).expect("a free slot");
+        let progress = Progress::default();
+        let mut second = Box::pin(slots.wait(&clock, &one, None));
+        let mut third = Box::pin(slots.wait(&clock, &one, Some(&progress)));
+        assert!(poll(second.as_mut()).is_pending() && poll(third.as_mut()).is_pending());
+        assert_eq!(progress.get(), Phase::Queue(2));
+        assert_eq!(now(slots.wait(&clock, &one, None)).unwrap_err(), QueueError::PerKey(2));
+        let passes = now(slots.wait(&clock, &other, None)).expect("others pass");
+        drop(passes);
+        assert!(poll(second.as_mut()).is_pending(), "another's end is none of its own");
+        drop(first);
+        let Poll::Ready(Ok(second)) = poll(second.as_mut()) else { panic!("its own end lets it in") };
+        assert!(poll(third.as_mut()).is_pending());
+        assert_eq!((progress.get(), slots.load().running), (Phase::Queue(1), 1));
+        // The slot serves others, and the answer still counts for its own key until it was taken.
+        let taken_slowly = second.give_slot();
+        assert_eq!(slots.load().running, 0);
+        assert!(poll(third.as_mut()).is_pending());
+        drop(taken_slowly);
+        assert!(poll(third.as_mut()).is_ready());
+        drop(third);
+        assert_eq!((slots.load().running, one.running.get()), (0, 0));
+    }
+}
+
+#[test]
+fn a_bound_that_is_raised_holds_for_those_who_wait_already() {
+    let queue = config::Queue { length: 8, wait: None, per_key: None };
+    let (slots, clock) = (Slots::new(Some(4), queue), Sweeper::default().clock());
+    let one = bounded("one", 1, 1);
+    let _first = now(slots.wait(&clock, &one, None)).expect("a free slot");
+    let mut second = Box::pin(slots.wait(&clock, &one, None));
+    assert!(poll(second.as_mut()).is_pending());
+    let raised = super::Account { most: Some(2), ..one.clone() };
+    let mut third = Box::pin(slots.wait(&clock, &raised, None));
+    assert!(poll(third.as_mut()).is_pending(), "behind the second");
+    assert!(poll(second.as_mut()).is_ready());
+}
+
+#[test]
+fn where_nobody_may_wait_the_own_bound_is_named() {
+    let queue = config::Queue { length: 0, wait: None, per_key: None };
+    let (slots, clock) = (Slots::new(Some(4), queue), Sweeper::default().clock());
+    let one = bounded("one", 1, 1);
+    let _first = now(slots.wait(&clock, &one, None)).expect("a free slot");
+    assert_eq!(now(slots.wait(&clock, &one, None)).unwrap_err(), QueueError::Concurrent(1));
 }

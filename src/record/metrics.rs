@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ledger::{Ended, Event};
+use super::pace::Pace;
 use crate::store::audit::AuditRow;
+use crate::types::ModelName;
 
 const SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -61,6 +63,7 @@ struct Counts {
     stale: bool,
     commits: u64,
     failures: u64,
+    pace: Pace,
 }
 
 /// Route, status, ending.
@@ -93,6 +96,7 @@ impl Counts {
         if row.upstream.is_none() {
             return;
         }
+        self.pace.count(row);
         self.total.add(SECONDS, seconds(row.total_ms));
         if let Some(queue) = row.queue_ms {
             self.queue.add(SECONDS, seconds(queue));
@@ -121,6 +125,8 @@ pub struct Gauges {
     pub running: usize,
     /// Turns that there are; none: no bound.
     pub slots: Option<usize>,
+    /// Bytes of request bodies that are held.
+    pub body_bytes: usize,
     /// Did the upstream answer when it was last asked?
     pub upstream_up: bool,
     /// Rows that wait to be written.
@@ -164,6 +170,11 @@ impl Metrics {
                 counts.add(ended);
             }
         }
+    }
+
+    /// Milliseconds that a model worked on each of its last answers; `None` where nothing is known.
+    pub fn mean_work(&self, model: &ModelName) -> Option<u64> {
+        self.counts().pace.mean(model.as_str())
     }
 
     /// The configuration was read again; `ok`: it was taken over.
@@ -244,6 +255,7 @@ impl Gauges {
             ("portcullis_queue_waiting", "Requests that wait for a turn.", self.waiting),
             ("portcullis_upstream_running", "Requests that have a turn.", self.running),
             ("portcullis_upstream_slots", "Turns that there are; 0: no bound.", self.slots.unwrap_or(0)),
+            ("portcullis_body_bytes", "Bytes of request bodies that are held.", self.body_bytes),
             (
                 "portcullis_upstream_up",
                 "1: the upstream answered when it was last asked.",

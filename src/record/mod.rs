@@ -10,6 +10,7 @@ mod flood;
 mod ledger;
 mod line;
 pub mod metrics;
+mod pace;
 mod past;
 mod redact;
 mod shard;
@@ -243,20 +244,19 @@ impl Record {
         }
     }
 
-    /// What the model server worked on and did not count is estimated: whoever leaves early has used it all the same.
+    /// What the model server worked on and did not count is estimated: whoever leaves early, or is halted, has used it all the same.
     fn fill(&mut self, ending: Ending) {
         let counted = self.tokens.prompt.is_some() || self.tokens.output.is_some();
+        let halted = ending == Ending::Error && self.limit.is_some();
+        let worked = halted || matches!(ending, Ending::Done | Ending::ClientGone | Ending::Timeout);
         let began = self.began.as_ref().and_then(|began| began.get());
-        let (false, Some(began), Ending::Done | Ending::ClientGone | Ending::Timeout) =
-            (counted, began, ending)
-        else {
-            return;
-        };
-        if self.estimate > 0 {
+        let (true, Some(began)) = (worked, began) else { return };
+        if self.tokens.worked.is_none() {
+            self.tokens.worked = u64::try_from(began.elapsed().as_nanos()).ok();
+        }
+        if !counted && self.estimate > 0 {
             self.estimated = true;
             self.tokens.prompt = Some(self.estimate);
-            self.tokens.worked =
-                self.tokens.worked.or_else(|| u64::try_from(began.elapsed().as_nanos()).ok());
         }
     }
 
@@ -311,7 +311,8 @@ impl Record {
             queue_ms: self.queued,
             first_ms: self.first.map(millis),
             total_ms: millis(took),
-            gpu_ms: self.tokens.worked.map(|_| self.tokens.gpu_ms()),
+            // Longer than the request it cannot have been, whatever the upstream says.
+            gpu_ms: self.tokens.worked.map(|_| self.tokens.gpu_ms().min(millis(took))),
             upstream: self.upstream_path.map(Into::into),
             status: self.status,
             ending: ending.name().into(),

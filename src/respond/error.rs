@@ -3,11 +3,10 @@
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
-use crate::admit::{AdmitError, RateState, TokenState};
+use crate::admit::{RateState, TokenState};
 use crate::dialect::ollama::answer;
 use crate::dialect::ollama::fault::Fault;
 use crate::identify::{IdentifyError, TokenError};
-use crate::queue::QueueError;
 use crate::record::{Ending, LedgerError};
 use crate::route::RouteError;
 use crate::types::{Scope, Side};
@@ -31,12 +30,14 @@ pub struct Failure {
     pub ending: Ending,
     /// Seconds.
     pub retry_after: Option<u64>,
+    /// Which limit refused it, in a word for metrics.
+    pub limit: Option<&'static str>,
     /// For 405.
-    allow: Option<&'static str>,
+    pub(super) allow: Option<&'static str>,
     /// For 429: boxed, since most failures have none.
-    limits: Option<Box<(Option<RateState>, Option<TokenState>)>>,
+    pub(super) limits: Option<Box<(Option<RateState>, Option<TokenState>)>>,
     /// The connection cannot go on.
-    close: bool,
+    pub(super) close: bool,
 }
 
 impl Failure {
@@ -50,6 +51,7 @@ impl Failure {
             side: Side::Client,
             ending: Ending::Refused,
             retry_after: None,
+            limit: None,
             allow: None,
             limits: None,
             close: false,
@@ -67,7 +69,7 @@ impl Failure {
         Self { allow: Some(allow), ..failure }
     }
 
-    fn with(self, detail: impl Into<String>) -> Self {
+    pub(super) fn with(self, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..self }
     }
 
@@ -203,26 +205,6 @@ impl From<IdentifyError> for Failure {
     }
 }
 
-impl From<AdmitError> for Failure {
-    fn from(error: AdmitError) -> Self {
-        let public = match error {
-            AdmitError::Rate { .. } | AdmitError::Budget { .. } => format!("{error}; see Retry-After"),
-            AdmitError::Concurrent { .. } => format!("{error}; wait for one to end"),
-        };
-        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, public);
-        match error {
-            AdmitError::Rate { seconds, state } => {
-                let limits = Some(Box::new((Some(state), None)));
-                Self { retry_after: Some(seconds), limits, ..refused }
-            }
-            AdmitError::Budget { seconds, state, .. } => {
-                Self { retry_after: Some(seconds), limits: Some(Box::new((None, state))), ..refused }
-            }
-            AdmitError::Concurrent { .. } => Self { retry_after: Some(1), ..refused },
-        }
-    }
-}
-
 impl From<ValidateError> for Failure {
     fn from(error: ValidateError) -> Self {
         let status = match error {
@@ -263,15 +245,6 @@ impl From<LedgerError> for Failure {
     }
 }
 
-impl From<QueueError> for Failure {
-    fn from(error: QueueError) -> Self {
-        let detail = error.to_string();
-        let failure = Self::refused(StatusCode::SERVICE_UNAVAILABLE, "all models are busy; try again later")
-            .with(detail);
-        Self { retry_after: Some(5), side: Side::Gateway, ..failure }
-    }
-}
-
 impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
         let detail = error.to_string();
@@ -308,9 +281,16 @@ pub enum StreamFault {
     Stopping,
     /// The caller's key was revoked.
     Revoked,
+    /// The caller's model time of the day is used up.
+    Overrun,
 }
 
 impl StreamFault {
+    /// Which limit ended it, in a word for metrics.
+    pub const fn limit(&self) -> Option<&'static str> {
+        if matches!(self, Self::Overrun) { Some("gpu_seconds_per_day") } else { None }
+    }
+
     /// For the caller.
     pub fn public(&self) -> &str {
         match self {
@@ -322,6 +302,7 @@ impl StreamFault {
             Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
             Self::Revoked => "the API key was revoked",
+            Self::Overrun => "the budget of model time is used up",
         }
     }
 
@@ -329,7 +310,7 @@ impl StreamFault {
     pub const fn side(&self) -> Side {
         match self {
             Self::Stopping => Side::Gateway,
-            Self::Revoked => Side::Client,
+            Self::Revoked | Self::Overrun => Side::Client,
             Self::Upstream(fault) if fault.status < 500 => Side::Client,
             _ => Side::Upstream,
         }
@@ -345,6 +326,7 @@ impl StreamFault {
             Self::Malformed => "a line that is no JSON object".into(),
             Self::Stopping => "shut down".into(),
             Self::Revoked => "the key was revoked".into(),
+            Self::Overrun => "limit gpu".into(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Takes the error of any stage; promises one answer in the caller's dialect with a request id and nothing of our inner
 //! workings. Every answer leaves with the headers of `head`.
 
+mod admission;
 pub mod cors;
 mod error;
 pub mod head;

@@ -83,7 +83,7 @@ impl Visit {
 
     pub(super) fn held(&mut self, permit: Option<Box<Permit>>) -> Held {
         let in_flight = self.in_flight.take().unwrap_or_else(|| InFlight::new(Arc::clone(&self.state)));
-        Held { in_flight, permit, record: None }
+        Held { in_flight, permit, record: None, turn: None }
     }
 }
 
@@ -148,6 +148,7 @@ impl Gate {
 fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
     if let Some(record) = &mut visit.record {
         record.status = failure.status.as_u16();
+        record.limit = failure.limit;
         record.fail(failure.side, failure.detail.clone());
         record.end(failure.ending);
     }

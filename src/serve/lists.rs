@@ -94,7 +94,8 @@ pub(super) async fn list(
 }
 
 /// What the caller is and may do, and what of it is used. A limit that does not hold is left out.
-pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Box<Permit>) -> Response<ReplyBody> {
+pub(super) fn usage(gate: &Gate, visit: &mut Visit, mut permit: Box<Permit>) -> Response<ReplyBody> {
+    permit.show_models_rate(visit.state.clock.now());
     let (caller, limits, used) = (permit.caller(), permit.limits(), gate.admit.used(&permit));
     let key = caller.key();
     let scopes = key.map_or(Scopes::USE, |key| key.scopes);
@@ -104,6 +105,7 @@ pub(super) fn usage(gate: &Gate, visit: &mut Visit, permit: Box<Permit>) -> Resp
     let mut held = serde_json::Map::new();
     for (name, limit) in [
         ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
+        ("lists_per_minute", limits.lists_per_minute.map(u64::from)),
         ("concurrent", limits.concurrent.map(u64::from)),
         ("tokens_per_minute", limits.tokens_per_minute),
         ("tokens_per_day", limits.tokens_per_day),

@@ -15,7 +15,7 @@ use super::front::Front;
 use crate::endpoint::Refusal;
 use crate::forward::{Held, ReplyBody};
 use crate::identify::{IdentifyError, Ring};
-use crate::listen::{Answering, ConnState, Handler, InFlight, Reject, Verb};
+use crate::listen::{Answering, ConnState, Freely, Handler, InFlight, Reject, Verb};
 use crate::record::LedgerError;
 use crate::record::metrics::Gauges;
 use crate::respond::{Failure, head};
@@ -82,6 +82,7 @@ impl Ops {
             waiting: load.waiting,
             running: load.running,
             slots: load.slots,
+            body_bytes: gate.admit.body_bytes(),
             upstream_up: gate.pool.probe(&state.clock).await.is_ok(),
             audit_pending: ledger.pending(),
             audit_failing: ledger.is_failing(),
@@ -108,7 +109,7 @@ impl Ops {
         // What asks for nothing but to look has no body to speak of.
         let keyed = caller.has_presented_key() || request.method == Method::GET;
         intake::media_type(&request.headers, keyed)?;
-        let read = state.inlet.read(BODY).await;
+        let read = state.inlet.read(BODY, &mut Freely).await;
         let body = read.map_err(|_| {
             let text = format!("the body is larger than {BODY} bytes");
             Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, text)
@@ -149,7 +150,7 @@ impl Handler for Ops {
             let id = ops.front.gate().next_id();
             let result = ops.said(&state, peer, &request, id).await;
             let whole = state.is_whole();
-            let held = Held { in_flight: InFlight::new(state), permit: None, record: None };
+            let held = Held { in_flight: InFlight::new(state), permit: None, record: None, turn: None };
             let mut response = match result {
                 Ok((status, media_type, bytes)) => {
                     let mut response = Response::new(ReplyBody::Whole { bytes: bytes.into(), held });

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::gate::{Gate, Visit};
 use super::lists;
 use super::recording;
-use crate::admit::Permit;
+use crate::admit::{Permit, Share};
 use crate::dialect::ollama;
 use crate::dialect::{Call, Shape};
 use crate::endpoint::{self, Endpoint, Needs, Proxied};
-use crate::forward::{self, Late, Opened, Opening, Relay, ReplyBody, Stream};
+use crate::forward::{self, Held, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
 use crate::listen::clock::{self, Clock, NEVER};
 use crate::queue::{Account, Phase, Progress};
@@ -69,9 +69,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
     note(visit, |record| record.key = caller.key_id().cloned());
     let keyed = caller.has_presented_key();
     let spends = scope == Some(Scope::Inference);
-    let permit = gate.admit.admit(caller, spends, visit.state.clock.now()).inspect_err(|error| {
-        note(visit, |record| record.limit = Some(error.word()));
-    })?;
+    let permit = gate.admit.admit(caller, spends, visit.state.clock.now())?;
     match endpoint {
         Endpoint::Usage => {
             recording::place_now(visit)?;
@@ -109,11 +107,14 @@ pub(super) fn run<'a>(
             }
             Asked::Body(proxied, permit, phases) => (proxied, permit, phases),
         };
+        let watch = gate.admit.watch(&permit, &visit.state.clock);
+        let (bytes, mut share) = intake::read(watch, &visit.state.inlet, gate.rules.limits.body).await??;
+        // Not before: whoever sends for minutes keeps no place from others.
         recording::place(visit).await?;
-        let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
         let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
         drop(bytes);
+        share.becomes(call.body().len());
         note(visit, |record| record.model = Some(call.model().clone()));
         permit.caller().use_model(call.model())?;
         let target = gate.pool.route(&visit.state.clock, call).await??;
@@ -124,12 +125,10 @@ pub(super) fn run<'a>(
             }
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
-        let (prompt, output) = target.call().tokens();
-        permit
-            .reserve(prompt, output)
-            .inspect_err(|error| note(visit, |record| record.limit = Some(error.word())))?;
+        let call = target.call();
+        permit.reserve(call.tokens(), || gate.desk.ledger.metrics.mean_work(call.model()))?;
         let progress = phases.then(|| Arc::new(Progress::default()));
-        proxy(gate, visit, permit, target, progress).await
+        proxy(gate, visit, permit, (target, share), progress).await
     }
 }
 
@@ -145,7 +144,7 @@ async fn proxy(
     gate: &Gate,
     visit: &mut Visit,
     mut permit: Box<Permit>,
-    target: Target,
+    (target, room): (Target, Share),
     progress: Option<Arc<Progress>>,
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
@@ -165,20 +164,20 @@ async fn proxy(
     } else {
         heartbeat.map_or(NEVER, |_| clock::after(clock.now(), heartbeat))
     };
-    let account = Account { principal: permit.principal().clone(), weight: permit.limits().weight };
-    let mut opening = opening(gate, target, &clock, (account, began), progress.clone());
+    let mut opening = opening(gate, (target, room), &clock, (account(&permit), began), progress.clone());
     let waiting = clock::until(&clock, beat, opening.as_mut());
-    let opened = unless_revoked(&permit, pin!(waiting)).await.and_then(Option::transpose);
+    // What is halted here pays for the time that it had.
+    let opened = unless_halted(&permit, &clock, pin!(waiting)).await?.transpose();
     if opened.as_ref().is_err_and(|failure| failure.ending == Ending::Error) {
-        // Nobody worked for it.
-        permit.settle(Some(0), 0);
+        permit.forgive();
     }
     let opened = opened?;
     let mut response = match opened {
-        Some(Opened::Whole { bytes, tokens, queued }) => {
-            permit.settle(tokens.all(), tokens.gpu_ms());
+        Some(Opened::Whole { bytes, tokens, queued, turn }) => {
+            permit.settle(tokens.all(), tokens.worked.map(|_| tokens.gpu_ms()));
             note(visit, |record| (record.tokens, record.queued) = (tokens, Some(queued)));
-            let mut response = visit.whole(bytes, Some(permit));
+            let held = Held { turn, ..visit.held(Some(permit)) };
+            let mut response = visit.answer(ReplyBody::Whole { bytes: bytes.into(), held });
             head::media_type(response.headers_mut(), head::JSON);
             response
         }
@@ -215,8 +214,7 @@ async fn goes_out(
     if permit.caller().has_ended() {
         return Err(Failure::revoked());
     }
-    let began = Began::default();
-    permit.goes_out(Arc::clone(&began));
+    let began = permit.goes_out();
     if let Some(record) = &mut visit.record {
         (record.estimate, record.began) = (call.tokens().0, Some(Arc::clone(&began)));
         recording::begin(record, clock).await?;
@@ -224,22 +222,32 @@ async fn goes_out(
     Ok(began)
 }
 
-/// Works on while the caller's key holds; whoever revokes one rings for everybody.
-async fn unless_revoked<T>(
+/// Works on while the caller's key holds, and its model time; whoever revokes a key rings for everybody.
+async fn unless_halted<T>(
     permit: &Permit,
+    clock: &Clock,
     mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Pending if permit.caller().has_ended() => Poll::Ready(Err(Failure::revoked())),
-        poll => poll.map(Ok),
+        Poll::Pending => {
+            permit.halt(clock).map_or(Poll::Pending, |halt| Poll::Ready(Err(Failure::halted(halt))))
+        }
+        poll @ Poll::Ready(_) => poll.map(Ok),
     })
     .await
+}
+
+/// Whom its turn is counted for.
+fn account(permit: &Permit) -> Account {
+    let limits = permit.limits();
+    let (principal, running) = (permit.principal().clone(), permit.running());
+    Account { principal, weight: limits.weight, most: limits.concurrent, running }
 }
 
 /// From the queue to the head of the upstream's answer.
 fn opening(
     gate: &Gate,
-    target: Target,
+    (target, room): (Target, Share),
     clock: &Arc<Clock>,
     (account, began): (Account, Began),
     progress: Option<Arc<Progress>>,
@@ -256,7 +264,10 @@ fn opening(
             let loaded = Box::pin(pool.is_loaded(&clock, target.call().model())).await;
             progress.set(if loaded { Phase::Prompt } else { Phase::Loading });
         }
-        forward::open(&rules, &target, (turn, queued), &clock).await
+        let opened = forward::open(&rules, &target, (turn, queued), &clock).await;
+        // With its body.
+        drop(room);
+        opened
     })
 }
 

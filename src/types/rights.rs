@@ -8,10 +8,10 @@ use super::ModelName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyLimits {
-    /// Requests in a minute; a minute's allowance may be used at once.
+    /// Requests to models in a minute; a minute's allowance may be used at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
-    /// Requests at once.
+    /// Requests that run at once; what is beyond waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent: Option<u32>,
     /// Tokens of prompts and answers in a minute.

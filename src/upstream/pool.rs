@@ -1,5 +1,6 @@
 //! Idle connections to the upstream, the youngest first.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -14,7 +15,7 @@ const OLDEST: Millis = 30_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: Mutex<Vec<(TcpStream, Millis)>>,
+    idle: Mutex<VecDeque<(TcpStream, Millis)>>,
     authority: OnceLock<String>,
 }
 
@@ -22,7 +23,7 @@ impl Pool {
     /// A connection that is alive and silent.
     pub(super) fn take(&self, now: Millis) -> Option<TcpStream> {
         loop {
-            let (stream, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let (stream, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()?;
             if now.saturating_sub(since) > OLDEST {
                 continue;
             }
@@ -35,9 +36,11 @@ impl Pool {
 
     pub(super) fn give(&self, stream: TcpStream, since: Millis) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MOST {
-            idle.push((stream, since));
+        // The oldest goes, which nobody took for longest: a young one is alive.
+        if idle.len() >= MOST {
+            idle.pop_front();
         }
+        idle.push_back((stream, since));
     }
 
     /// The Host header, made once.

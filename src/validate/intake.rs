@@ -3,8 +3,8 @@
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use super::ValidateError;
-use crate::admit::Permit;
-use crate::listen::{Inlet, TooLarge};
+use crate::admit::{AdmitError, Share, Watch};
+use crate::listen::{Inlet, Unread};
 
 /// No query is read; a key in one is refused.
 pub fn query(query: Option<&str>) -> Result<(), ValidateError> {
@@ -62,9 +62,18 @@ fn is_utf8(parameter: &str) -> bool {
         || value.eq_ignore_ascii_case("utf8")
 }
 
-/// The whole body of an admitted request, up to the cap; refused before it is read where its length says so.
-pub async fn read(_admitted: &Permit, inlet: &Inlet, cap: usize) -> Result<Vec<u8>, ValidateError> {
-    inlet.read(cap).await.map_err(|TooLarge| ValidateError::TooLarge { cap })
+/// The whole body of an admitted request, up to the cap, and the memory that it takes; refused before it is read where its length says
+/// so. The outer error: it is too large. The inner one: there is no room for it.
+pub async fn read(
+    mut admitted: Watch<'_>,
+    inlet: &Inlet,
+    cap: usize,
+) -> Result<Result<(Vec<u8>, Share), AdmitError>, ValidateError> {
+    match inlet.read(cap, &mut admitted).await {
+        Ok(bytes) => Ok(Ok((bytes, admitted.into_share()))),
+        Err(Unread::Refused(error)) => Ok(Err(error)),
+        Err(Unread::TooLarge) => Err(ValidateError::TooLarge { cap }),
+    }
 }
 
 #[cfg(test)]

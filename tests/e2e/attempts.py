@@ -51,7 +51,8 @@ def main():
 
     # One that goes on while it is locked out.
     for n in range(13):
-        expect(401 if n < 10 else 429, "203.0.113.3", "/models", wrong)
+        # Each another key: the same one again is no guess.
+        expect(401 if n < 10 else 429, "203.0.113.3", "/models", f"Authorization: Bearer wrong-{n}")
     print("203.0.113.3 13")
 
     # The listener for operators asks its peer alone.

@@ -37,7 +37,7 @@ start() {
     cd "$work"
     exec env "${clean[@]}" OLLAMA_API_KEY="$E2E_KEY" OLLAMA_LOCAL_URL=http://127.0.0.1:1 "$binary" --port 0 \
       --set data.dir="$work/data-$1" --set ops.port=0 --set log.format="$1" --set log.level=info \
-      --set listen.trusted_proxy=caddy --set limits.requests_per_minute=2 >"$work/$1.out" 2>"$work/$1.log"
+      --set listen.trusted_proxy=caddy --set limits.lists_per_minute=2 >"$work/$1.out" 2>"$work/$1.log"
   ) &
   gateway_pid=$!
   for ((i = 0; i < 200; i++)); do

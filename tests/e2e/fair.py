@@ -204,7 +204,7 @@ def run(binary, engine_binary, folder, started):
     env |= {"OLLAMA_API_KEY": OWN_KEY, "PORTCULLIS_DATA_DIR": str(folder / "data")}
     config = folder / "portcullis.toml"
     config.write_text(f'[upstream]\nurl = "{upstream}"\n')
-    settings = ["upstream.slots=1", "queue.wait=280s", "limits.concurrent=0", "limits.requests_per_minute=0"]
+    settings = ["upstream.slots=1", "queue.wait=280s", "limits.requests_per_minute=0"]
     settings += ["ops.port=0", "log.format=text"]
     command = [binary, "serve", "--config", str(config), "--port", "0"]
     serving = Started("gateway", command + [word for setting in settings for word in ("--set", setting)], env, folder)

@@ -180,3 +180,63 @@ async fn who_leaves_early_or_is_not_counted_pays_all_the_same() {
     let gone: Vec<_> = rows.iter().filter(|row| row.ending == "client_gone").collect();
     assert!(gone.iter().all(|row| row.estimated && row.prompt_tokens >= Some(400)), "{gone:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
+    let gate = Gateway::start().await;
+    let keys = [(); 3].map(|()| key(&gate, &["--gpu-seconds-per-day", "2"]));
+    for key in &keys {
+        known(&gate, key).await;
+    }
+    gate.mock.script(On::Any, Script { hold_after: Some(1), tokens: Some(9), ..Script::default() });
+    let begun = tokio::time::Instant::now();
+    // A stream, and beside it one that the day has no room for.
+    let mut stream = gate.connect().await;
+    let body = br#"{"model":"alpha","prompt":"hi"}"#;
+    stream.request(&post("/api/generate").replace(KEY, &keys[0]), body).await;
+    let head = stream.head().await;
+    assert_eq!(head.status, 200);
+    let second = ask(&gate, &keys[0], "").await;
+    assert_eq!(second.status, 429, "{}", second.text());
+    assert!(second.text().contains("more than 2 seconds of the model server per day"), "{}", second.text());
+    // A whole answer, and a stream whose head waits for the first word.
+    gate.mock.script(On::Any, Script { never: true, ..Script::default() });
+    let mut whole = gate.connect().await;
+    whole.request(&post("/api/generate").replace(KEY, &keys[1]), format!("{ASK}}}").as_bytes()).await;
+    let mut silent = gate.connect().await;
+    silent.request(&post("/api/generate").replace(KEY, &keys[2]), body).await;
+
+    let text = stream.rest(head).await.text();
+    assert!(text.ends_with("{\"error\":\"the budget of model time is used up\"}\n"), "{text}");
+    for conn in [&mut whole, &mut silent] {
+        let answer = conn.answer().await;
+        assert_eq!(answer.status, 429, "{}", answer.text());
+        assert!(answer.text().contains("the budget of model time is used up"), "{}", answer.text());
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86_400);
+    }
+    let took = begun.elapsed();
+    assert!((2.0..5.0).contains(&took.as_secs_f64()), "{took:?}");
+    let begun = tokio::time::Instant::now();
+    let ended = loop {
+        let mut rows = crate::audit::rows(&gate.folder, 1).await;
+        rows.retain(|row| row.reason.as_deref() == Some("limit gpu"));
+        if rows.len() == 3 {
+            break rows;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{rows:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    for row in ended {
+        assert_eq!(row.ending, "error");
+        assert!(row.gpu_ms.is_some_and(|ms| (2_000..4_500).contains(&ms)), "{row:?}");
+    }
+    for key in &keys {
+        let refused = ask(&gate, key, "").await;
+        assert_eq!(refused.status, 429);
+        let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=86_400).contains(&seconds), "until the day ends");
+    }
+    // Those without such a limit have nothing of it.
+    gate.mock.script(On::Any, Script::default());
+    assert_eq!(gate.chat(true).await.status, 200);
+}

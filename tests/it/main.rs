@@ -37,4 +37,6 @@ mod status;
 mod streams;
 mod tokens;
 mod up;
+mod uploads;
 mod validation;
+mod waiting;

@@ -77,7 +77,8 @@ async fn a_key_is_told_what_it_may_do() {
     assert_eq!((answer.status, answer.header("x-ratelimit-limit-requests")), (200, Some("60")));
     let expected = json!({
         "id": "env-1", "name": "env-1", "scopes": ["inference", "read"], "models": ["*"], "expires_at": null,
-        "limits": {"requests_per_minute": 60}, "requests": {"remaining": 59, "reset_seconds": 1}, "tokens": null,
+        "limits": {"requests_per_minute": 60, "lists_per_minute": 1200},
+        "requests": {"remaining": 60, "reset_seconds": 0}, "tokens": null,
         "used": {"tokens_today": 0, "tokens_this_month": 0, "gpu_seconds_today": 0},
     });
     assert_eq!(parsed(&answer.body), expected);
