@@ -76,16 +76,18 @@ pub fn preflight(request: &HeaderMap, headers: &mut HeaderMap) {
         VARY,
         HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"),
     );
-    let asked = request.get(ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
-    if let Some(names) = asked.and_then(known).and_then(|names| names.parse().ok()) {
+    // A list may come in several fields (RFC 9110 section 5.3).
+    let asked =
+        request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|value| value.to_str().ok());
+    if let Some(names) = known(asked).and_then(|names| names.parse().ok()) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
 }
 
 /// Those of the asked names that we allow, in lower case, each once.
-fn known(asked: &str) -> Option<String> {
+fn known<'h>(asked: impl Iterator<Item = &'h str>) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
-    for name in asked.split(',').map(|name| name.trim().to_ascii_lowercase()) {
+    for name in asked.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase()) {
         let stainless = name.strip_prefix(STAINLESS).is_some_and(|rest| {
             (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         });
@@ -106,7 +108,8 @@ mod tests {
 
     #[test]
     fn the_asked_headers_that_are_known_are_allowed() {
-        let ask = |text| known(text).unwrap_or_default();
+        let ask = |text| known(std::iter::once(text)).unwrap_or_default();
+        assert_eq!(known(["accept", "x-evil, x-title"].into_iter()).as_deref(), Some("accept, x-title"));
         assert_eq!(ask("Authorization, CONTENT-TYPE"), "authorization, content-type");
         assert_eq!(
             ask("x-stainless-os,x-stainless-retry-count,x-evil"),

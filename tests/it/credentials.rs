@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::client::Conn;
-use crate::harness::{Gateway, KEY, assert_native_error, chat};
+use crate::harness::{Gateway, KEY, PATIENCE, assert_native_error, chat};
 use crate::issuer::{Issuer, Signer, base64, now};
+use crate::keys;
 
 /// Standard base64, of which the tokens' kind lacks the padding.
 fn basic(text: &str) -> String {
@@ -80,15 +81,31 @@ async fn basic_is_no_way_in_for_pages_of_others() {
     let refused = gate.send(&head, b"").await;
     assert_eq!(refused.status, 403);
     assert!(assert_native_error(&refused.body).contains("Authorization: Bearer"));
-    // The operators' listener asks the same.
-    let admin = async |method: &str, lines: &str| {
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_listener_asks_the_same_of_basic() {
+    let gate = Gateway::start().await;
+    let made = keys::json(&gate.folder, &["key", "create", "--name", "boss", "--scope", "admin", "--json"]);
+    let boss = basic(&format!("boss:{}", keys::text(&made, "key")));
+    let admin = async |method: &str, lines: &str, body: &str| {
         let mut conn = Conn::open(gate.ops).await;
-        let head = format!("{method} /admin/keys HTTP/1.1\r\nHost: localhost\r\n{good}{lines}");
-        conn.request(&head, if method == "GET" { b"" } else { b"{}" }).await;
+        let head = format!("{method} /admin/keys HTTP/1.1\r\nHost: localhost\r\n{boss}{lines}");
+        conn.request(&head, body.as_bytes()).await;
         conn.answer().await.status
     };
-    assert_eq!(admin("GET", "Sec-Fetch-Site: cross-site\r\n").await, 403);
-    assert_eq!(admin("GET", "").await, 403, "it is no admin's, but it is a key");
+    // Until the gateway has seen the new key.
+    let known = async { while admin("GET", "", "").await != 200 {} };
+    tokio::time::timeout(PATIENCE, known).await.unwrap();
+    for (lines, status) in [
+        ("", 415),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", 415),
+        ("Content-Type: application/json\r\nOrigin: https://evil.example\r\n", 403),
+        ("Content-Type: application/json\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        ("Content-Type: application/json\r\n", 201),
+    ] {
+        assert_eq!(admin("POST", lines, r#"{"name":"phone"}"#).await, status, "{lines}");
+    }
 }
 
 #[tokio::test]
