@@ -16,6 +16,7 @@ use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::writer::{Setup, SetupError, Writer};
 use crate::record::{AccessLog, Desk, Ledger, stamp};
+use crate::route::StandIn;
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
 use crate::store::{self, InUse, Store, StoreError, wall};
@@ -86,13 +87,15 @@ pub struct Generated {
     pub new: bool,
 }
 
-/// What the upstream has.
+/// What answers where a request names no model, as the upstream is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// The default model.
+    /// The default model, which the upstream has.
     Default,
-    /// Not that one, but perhaps another.
-    Other(Option<ModelName>),
+    /// Nobody chose a default, and the upstream lacks the usual one: this stands in.
+    Instead(StandIn),
+    /// Nothing does. Where somebody chose the default, perhaps another can chat.
+    Nothing(Option<StandIn>),
 }
 
 /// A gate that is bound and ready to run.
@@ -113,6 +116,8 @@ pub struct App {
     pub ops_address: Option<SocketAddr>,
     /// The default model.
     pub default_model: ModelName,
+    /// Did somebody choose it?
+    pub default_chosen: bool,
 }
 
 impl App {
@@ -173,6 +178,7 @@ impl App {
             address,
             ops_address,
             default_model,
+            default_chosen: config.default_model_set,
         })
     }
 
@@ -181,17 +187,27 @@ impl App {
         Arc::clone(&self.live)
     }
 
-    /// Does the upstream have the default model, and if not, which other? `None`: it does not answer yet.
+    /// Asks the upstream what answers where a request names no model. `None`: it does not say yet.
     pub async fn find_model(&self) -> Option<Found> {
         let sweeper = listen::clock::Sweeper::default();
         let clock = sweeper.clock();
         let gate = self.live.front.gate();
-        let asking = gate.pool.fetch(&clock);
-        match tokio::time::timeout(std::time::Duration::from_secs(3), asking).await {
-            Ok(Ok(())) if gate.pool.has(&self.default_model)? => Some(Found::Default),
-            Ok(Ok(())) => Some(Found::Other(gate.pool.any_model())),
-            _ => None,
+        let asking = async {
+            let heard = gate.pool.fetch(&clock).await;
+            if heard.is_ok() && gate.pool.has(&self.default_model) == Some(false) {
+                gate.pool.learn(&clock).await;
+            }
+            heard
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(3), asking).await.ok()?.ok()?;
+        if gate.pool.has(&self.default_model)? {
+            return Some(Found::Default);
         }
+        let stand_in = gate.pool.stand_in(&self.default_model, |_| true);
+        Some(match stand_in {
+            Some(stand_in) if !self.default_chosen => Found::Instead(stand_in),
+            other => Found::Nothing(other),
+        })
     }
 
     /// Runs until `stop`, then drains; `hurry` cuts the drain short. Access log and audit are written to their ends.

@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{complain, say};
-use crate::app::{App, Generated};
+use crate::app::{App, Found, Generated};
 use crate::config::{Config, Keys, Origin};
+use crate::route::StandIn;
 use crate::types::ModelName;
 
-/// Prints the start-up lines; `other`: a model that the upstream has in place of the default one.
-pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
+/// Prints the start-up lines; `found`: what the upstream has, where it says so.
+pub(super) fn print(app: &App, config: &Config, found: Option<&Found>) {
     let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", reachable(app.address));
     say(format_args!("Portcullis {}", env!("CARGO_PKG_VERSION")));
@@ -19,7 +20,7 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
         say(format_args!("  socket {}", socket.path.display()));
     }
     say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
-    say(format_args!("  model  {} (when a request names none)", app.default_model));
+    say(format_args!("  model  {}", model_line(&app.default_model, found)));
     if let Some(ops) = app.ops_address {
         say(format_args!("  ops    http://{}/metrics", reachable(ops)));
     }
@@ -35,12 +36,31 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
         }
         _ => " -H 'Authorization: Bearer <your key>'".into(),
     };
-    let model = other.map_or_else(String::new, |model| format!("\"model\":\"{model}\","));
+    // What stands in for the default is named as well: the line works whatever becomes the default later.
+    let model = match found {
+        Some(Found::Instead(other) | Found::Nothing(Some(other))) => {
+            format!("\"model\":\"{}\",", other.model)
+        }
+        _ => String::new(),
+    };
     say(format_args!(
         "  try    curl {base}/chat_api{auth} -H 'Content-Type: application/json' -d '{{{model}\"prompt\":\"Say hello.\"}}'"
     ));
     for warning in warnings(config) {
         complain(format_args!("warning: {warning}"));
+    }
+}
+
+/// Which model answers where a request names none, and why that one.
+fn model_line(default: &ModelName, found: Option<&Found>) -> String {
+    match found {
+        Some(Found::Instead(StandIn { model, loaded })) => {
+            let why = if *loaded { "is in memory" } else { "is the newest that can chat" };
+            format!(
+                "{model} (when a request names none: OLLAMA_MODEL is unset, {default} is not there, and this one {why})"
+            )
+        }
+        _ => format!("{default} (when a request names none)"),
     }
 }
 

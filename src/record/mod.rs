@@ -262,9 +262,9 @@ impl Record {
         Ok(self.placed)
     }
 
-    /// Tells that it begins; in strict mode it must not go on before the [`Ack`].
+    /// Tells that it begins, once; in strict mode it must not go on before the [`Ack`].
     pub fn begin(&mut self) -> Option<Arc<Ack>> {
-        if self.desk.ledger.mode == AuditMode::Off {
+        if self.begun || self.desk.ledger.mode == AuditMode::Off {
             return None;
         }
         self.begun = true;

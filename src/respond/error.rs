@@ -246,6 +246,12 @@ impl From<RouteError> for Failure {
             RouteError::UnknownModel(model) => {
                 Self::refused(StatusCode::NOT_FOUND, format!("model '{model}' not found"))
             }
+            RouteError::NoDefault(model) => Self::refused(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "model '{model}' not found: it is the default here; run `ollama pull {model}` at the model server, or name a model that GET /models lists"
+                ),
+            ),
             RouteError::CloudModel(model) => Self::refused(
                 StatusCode::FORBIDDEN,
                 format!("'{model}' runs in the cloud, which is switched off here"),

@@ -18,7 +18,7 @@ use crate::admit::{Admit, Permit};
 use crate::config::{self, Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
-use crate::identify::{Identify, Ring};
+use crate::identify::{Caller, Identify, Ring};
 use crate::listen::clock::Clock;
 use crate::listen::{Answering, ConnState, InFlight, Reject};
 use crate::queue::Slots;
@@ -26,7 +26,7 @@ use crate::record::{Desk, Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Pool;
 use crate::store::usage::Spent;
-use crate::types::{RequestId, Side};
+use crate::types::{ModelName, RequestId, Side};
 use crate::validate::Rules;
 
 /// Every part of the gate.
@@ -138,6 +138,14 @@ impl Gate {
 }
 
 impl Gate {
+    /// The model of a request that names none. Where nobody chose one it follows what the upstream has, and what the caller may use.
+    pub(super) fn default_model(&self, caller: &Caller) -> ModelName {
+        let usual = &self.rules.default_model;
+        let stand_in = (!self.rules.default_chosen)
+            .then(|| self.pool.stand_in(usual, |model| caller.use_model(model).is_ok()));
+        stand_in.flatten().map_or_else(|| usual.clone(), |stand_in| stand_in.model)
+    }
+
     /// The next request id, for an answer beside the pipeline.
     pub(super) fn next_id(&self) -> RequestId {
         self.ids.next()

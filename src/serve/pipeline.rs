@@ -28,7 +28,7 @@ use crate::record::{Began, Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
 use crate::types::Scope;
-use crate::validate::intake;
+use crate::validate::{ValidateError, intake};
 
 /// What a request asks, by its head: nothing has been waited for yet.
 #[derive(Debug)]
@@ -112,15 +112,24 @@ pub(super) fn run<'a>(
         recording::place(visit).await?;
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
-        let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
+        let mut call = parse(gate, proxied, &bytes, &permit)?;
+        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.is_behind(visit.state.clock.now())
+        {
+            Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
+            call = parse(gate, proxied, &bytes, &permit)?;
+        }
         drop(bytes);
         note(visit, |record| record.model = Some(call.model().clone()));
         permit.caller().use_model(call.model())?;
-        let target = gate.pool.route(&visit.state.clock, call).await??;
+        let mut found = gate.pool.find(call.model());
+        if found.is_none() && gate.pool.may_look(visit.state.clock.now()) {
+            // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
+            Box::pin(lists::look(gate, visit, lists::Look::Whatever)).await?;
+            found = gate.pool.find(call.model());
+        }
+        let target = gate.pool.route(call, found)?;
         if target.call().shape() == Shape::Show {
-            if let Some(record) = &mut visit.record {
-                recording::begin(record, &Arc::clone(&visit.state.clock)).await?;
-            }
+            recording::begin(visit).await?;
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
         let (prompt, output) = target.call().tokens();
@@ -130,6 +139,11 @@ pub(super) fn run<'a>(
         let progress = phases.then(|| Arc::new(Progress::default()));
         proxy(gate, visit, permit, target, progress).await
     }
+}
+
+fn parse(gate: &Gate, proxied: Proxied, bytes: &[u8], permit: &Permit) -> Result<Call, ValidateError> {
+    let default = || gate.default_model(permit.caller());
+    ollama::parse(proxied, bytes, &gate.rules, permit.caps(), &default)
 }
 
 fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
@@ -156,7 +170,8 @@ async fn proxy(
         record.dropped.clone_from(&dropped);
         record.proxying(call.path());
     });
-    let began = goes_out(visit, &mut permit, call, &clock).await?;
+    let began = goes_out(visit, &mut permit, call).await?;
+    gate.pool.refresh_behind(clock.now(), !gate.rules.default_chosen);
     let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
     // Whoever wants to hear of phases gets the head at once: what fails within the first poll still has its own status.
     let beat = if progress.is_some() {
@@ -204,12 +219,7 @@ async fn proxy(
 }
 
 /// The last thing before the queue: the key still holds, and the begin is told; in strict mode it is on the disk.
-async fn goes_out(
-    visit: &mut Visit,
-    permit: &mut Permit,
-    call: &Call,
-    clock: &Clock,
-) -> Result<Began, Failure> {
+async fn goes_out(visit: &mut Visit, permit: &mut Permit, call: &Call) -> Result<Began, Failure> {
     // It may have been revoked while the body was on the way.
     if permit.caller().has_ended() {
         return Err(Failure::revoked());
@@ -218,7 +228,7 @@ async fn goes_out(
     permit.goes_out(Arc::clone(&began));
     if let Some(record) = &mut visit.record {
         (record.estimate, record.began) = (call.tokens().0, Some(Arc::clone(&began)));
-        recording::begin(record, clock).await?;
+        recording::begin(visit).await?;
     }
     Ok(began)
 }

@@ -21,6 +21,8 @@ use crate::types::ModelName;
 pub struct Rules {
     /// The model of a request that names none.
     pub default_model: ModelName,
+    /// Did somebody choose it? Otherwise another stands in where the upstream lacks it.
+    pub default_chosen: bool,
     /// Bounds on context and output, in tokens.
     pub limits: Limits,
     /// Which options are the caller's to set.
@@ -34,6 +36,7 @@ impl Rules {
     pub fn new(config: &Config) -> Self {
         Self {
             default_model: config.default_model.clone(),
+            default_chosen: config.default_model_set,
             limits: config.limits,
             options: config.options,
             cloud_models: config.routes.cloud_models,

@@ -101,25 +101,6 @@ fn check_looks_at_what_a_start_would_open() {
     assert!(code == 2 && errors.contains("30d"), "{errors}");
 }
 
-/// Whoever has another model than the default one gets a line that works all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_line_to_try_names_a_model_that_is_there() {
-    let others = vec![mock_ollama::Model::plain("beta:7b")];
-    let mock = Mock::builder().models(others).start().await.unwrap();
-    let folder = crate::doors::Folder::new("other-model");
-    let (url, data) = (mock.url(), folder.file("data"));
-    let env =
-        [("OLLAMA_LOCAL_URL", url.as_str()), ("PORTCULLIS_DATA_DIR", &data), ("PORTCULLIS_OPS_PORT", "0")];
-    let running = Running::start(&env);
-    let line = running.out.lines().find(|line| line.trim_start().starts_with("try")).unwrap().to_owned();
-    let (_, body) = line.split_once("-d '").unwrap();
-    let body: serde_json::Value = serde_json::from_str(body.trim_end_matches('\'')).unwrap();
-    let (_, errors) = running.stop();
-    assert!(errors.contains("does not have the default model qwen3:4b"), "{errors}");
-    let model = body["model"].as_str().unwrap();
-    assert!(errors.contains(&format!("OLLAMA_MODEL={model}")), "{errors}");
-}
-
 #[test]
 fn unsafe_settings_do_not_start() {
     for env in [
@@ -175,7 +156,7 @@ fn a_tunnel_that_exposes_the_model_server_is_refused() {
 pub(crate) struct Running {
     child: Child,
     pub(crate) port: u16,
-    out: String,
+    pub(crate) out: String,
 }
 
 impl Running {

@@ -16,6 +16,7 @@ mod cancel;
 mod client;
 mod command;
 mod contract;
+mod default_model;
 mod docs;
 mod doctor;
 mod doors;
