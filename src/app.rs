@@ -15,7 +15,7 @@ use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::writer::{Setup, SetupError, Writer};
-use crate::record::{AccessLog, Desk, Ledger, stamp};
+use crate::record::{AccessLog, Desk, Ledger, Secrets, stamp};
 use crate::route::StandIn;
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
@@ -153,7 +153,11 @@ impl App {
             keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
         };
         let writer = Writer::open(Arc::clone(&ledger), setup)?;
-        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
+        let secrets = match &config.keys {
+            Keys::Given(keys) => Secrets::of(keys),
+            Keys::Generated | Keys::Public => Secrets::default(),
+        };
+        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger, secrets });
         let live = Arc::new(Live {
             front: Front::new(Gate::new(config, ring.clone(), spent, desk)),
             ring: ring.clone(),

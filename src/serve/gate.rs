@@ -152,8 +152,9 @@ impl Gate {
     }
 }
 
-/// The answer to a failure, and the end of its record.
-fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
+/// The answer to a failure, and the end of its record. What it repeats of the request is masked here, wherever it was written.
+fn failed(desk: &Desk, visit: &mut Visit, failure: Failure) -> Response<ReplyBody> {
+    let failure = failure.masked(&desk.secrets);
     if let Some(record) = &mut visit.record {
         record.status = failure.status.as_u16();
         record.fail(failure.side, failure.detail.clone());
@@ -173,7 +174,7 @@ impl Gate {
         head: Parts,
     ) -> Answering<ReplyBody> {
         let id = self.ids.next();
-        let mut record = Record::open(&self.desk, id, head.method.clone(), head.uri.path());
+        let mut record = Record::open(&self.desk, id, &head.method);
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
         let is_head = head.method == http::Method::HEAD;
@@ -184,12 +185,13 @@ impl Gate {
         let asked = std::panic::catch_unwind(entering).unwrap_or_else(|_| Err(panicked()));
         visit.headers = head.headers;
         visit.headers.clear();
-        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, &failure))));
+        let asked = asked
+            .unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&self.desk, &mut visit, failure))));
         // A block and not a function: what a function is given stands in its future twice.
         Box::pin(async move {
             let clock = Arc::clone(&visit.state.clock);
             let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, asked))).await;
-            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
+            let mut response = result.unwrap_or_else(|failure| failed(&self.desk, &mut visit, failure));
             if let Some(mut record) = visit.record.take() {
                 record.status = response.status().as_u16();
                 response.body_mut().carry(record, is_head);
@@ -208,7 +210,7 @@ impl Gate {
     pub(super) fn rejected(&self, peer: SocketAddr, reject: Reject) -> Vec<u8> {
         use std::io::Write;
         let id = self.ids.next();
-        let mut record = Record::open(&self.desk, id, http::Method::default(), "-");
+        let mut record = Record::open(&self.desk, id, &http::Method::default());
         record.client = Some(peer.ip());
         record.status = reject.status.as_u16();
         record.fail(Side::Client, reject.reason);

@@ -120,7 +120,8 @@ impl Ops {
         let (status, value) = work.await.map_err(|error| Failure::internal(error.to_string()))??;
         if request.method != Method::GET {
             let by = caller.key_id().map(ToString::to_string);
-            tracing::info!(by, method = %request.method, path = request.uri.path(), "admin API");
+            let path = self.front.gate().desk.secrets.shown(request.uri.path());
+            tracing::info!(by, method = %request.method, path, "admin API");
         }
         Ok((status, head::JSON, value.to_string().into_bytes()))
     }

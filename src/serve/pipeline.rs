@@ -49,7 +49,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
         return options(gate, visit, request).map(|response| Asked::Answered(Box::new(response)));
     }
     let endpoint = endpoint::resolve(&request.method, request.uri.path(), gate.switches)?;
-    note(visit, |record| record.route = endpoint.route());
+    note(visit, |record| (record.route, record.path) = (endpoint.route(), endpoint.path(request.uri.path())));
     intake::query(request.uri.query())?;
     let address = gate.identify.address(visit.peer, &request.headers).map_err(IdentifyError::from)?;
     note(visit, |record| record.client = address);
@@ -146,6 +146,11 @@ fn parse(gate: &Gate, proxied: Proxied, bytes: &[u8], permit: &Permit) -> Result
     ollama::parse(proxied, bytes, &gate.rules, permit.caps(), &default)
 }
 
+/// The names of what was dropped; they are a caller's text.
+fn dropped(gate: &Gate, call: &Call) -> Option<String> {
+    head::dropped(call.dropped(), |name| gate.desk.secrets.mask(name))
+}
+
 fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
     if let Some(record) = &mut visit.record {
         change(record);
@@ -163,7 +168,7 @@ async fn proxy(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
-    let (limits, dropped) = ((permit.rate(), permit.tokens()), head::dropped(call.dropped()));
+    let (limits, dropped) = ((permit.rate(), permit.tokens()), dropped(gate, call));
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
         record.stream = is_stream;

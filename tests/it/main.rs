@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod bodies;
 mod budgets;
+mod canary;
 mod cancel;
 mod client;
 mod command;
