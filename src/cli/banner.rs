@@ -78,7 +78,20 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         ),
         _ => {}
     }
+    if may_be_inherited(config) {
+        all.push(format!("{INHERITED}; {KEEP_APART}"));
+    }
     all
+}
+
+/// The variable is also the name of another secret.
+pub(super) const INHERITED: &str = "the gateway's keys come from OLLAMA_API_KEY in the environment, where Ollama's own programs keep their key of ollama.com";
+/// What ends that.
+pub(super) const KEEP_APART: &str = "make sure that it is not that one; PORTCULLIS_KEYS_API_KEY, OLLAMA_API_KEY_FILE or keys.api_key in portcullis.toml say that it is yours";
+
+/// Do the keys come from a variable that somebody may have set for another program? A service's own environment looks the same from inside.
+pub(super) fn may_be_inherited(config: &Config) -> bool {
+    is_in_variable(config) && matches!(&config.keys, Keys::Given(keys) if !keys.is_empty())
 }
 
 /// Is the key in the variable that the curl line names?

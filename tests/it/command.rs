@@ -97,6 +97,21 @@ fn check_looks_at_what_a_start_would_open() {
     }
     let (code, out, _) = run(&["check"], &[("OLLAMA_API_KEY", "short")]);
     assert!(code == 0 && out.contains("can be guessed"), "what a start warns of: {out}");
+    // The name is Ollama's for its own cloud: whoever writes the key in a place of ours hears nothing of it.
+    let long = "a-key-of-more-than-twenty-characters";
+    let file = std::env::temp_dir().join(format!("portcullis-key-{}", std::process::id()));
+    std::fs::write(&file, long).unwrap();
+    for (name, value, warned) in [
+        ("OLLAMA_API_KEY", long, true),
+        ("OLLAMA_API_KEY_FILE", file.to_str().unwrap(), false),
+        ("PORTCULLIS_KEYS_API_KEY", long, false),
+        ("OLLAMA_API_KEY", "", false),
+    ] {
+        let (code, out, _) = run(&["check"], &[(name, value)]);
+        assert!(code == 0 && out.contains("ollama.com") == warned, "{name}: {out}");
+        assert!(!out.contains(long), "{out}");
+    }
+    std::fs::remove_file(&file).unwrap();
     let (code, _, errors) = run(&["key", "create", "--name", "a", "--expires", "30"], &[]);
     assert!(code == 2 && errors.contains("30d"), "{errors}");
 }

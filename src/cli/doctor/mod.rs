@@ -135,6 +135,7 @@ fn examine(config: &Config, args: &DoctorArgs, env: &Env) -> Result<bool, String
     report.add_all(tunnels);
     report.add(local::operators(config));
     report.add(local::key_strength(&config.keys));
+    report.add(local::key_origin(config));
     report.add(local::data_folder(&config.data_dir));
     report.add(local::config_file(config.file.as_deref()));
     report.add(local::secret_files(config, env));
