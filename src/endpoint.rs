@@ -106,6 +106,7 @@ impl Endpoint {
     pub fn path(self, asked: &str) -> &'static str {
         match self {
             Self::Page => "/chat",
+            Self::Managed => "/api/-",
             Self::Proxied(Proxied::Chat) if asked == "/chat" => "/chat",
             other => other.route(),
         }

@@ -325,7 +325,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The methods of HTTP and of WebDAV's clients are known; any other word is a caller's text.
+/// The methods of HTTP (and the first that a client of shared folders sends) are known; any other word is a caller's text.
 fn known(method: &http::Method) -> &'static str {
     match method.as_str() {
         "POST" => "POST",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{self, Facts};
+use super::entry::{self, Facts, Model};
 use super::{Pool, RouteError};
 use crate::dialect::ollama::models;
 use crate::listen::clock::{self, Clock, Millis};
@@ -60,7 +60,7 @@ impl Pool {
     pub async fn learn(&self, clock: &Clock) {
         let Ok(_one_at_a_time) = self.learning.try_lock() else { return };
         let Some(view) = self.catalogue.get() else { return };
-        let unknown = |name: &ModelName| view.models.get(name).is_some_and(|model| model.is_unknown());
+        let unknown = |name: &ModelName| view.models.get(name).is_some_and(Model::is_unknown);
         let names: Vec<&ModelName> =
             view.chats().map(|(name, _)| name).filter(|name| unknown(name)).take(MOST_SHOWN).collect();
         let mut learned: Vec<(ModelName, Facts)> = Vec::new();

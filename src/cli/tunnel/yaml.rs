@@ -83,7 +83,7 @@ pub(super) fn refused(text: &str, document: &MarkedYaml<'_>) -> Vec<Finding> {
             "tag:yaml.org,2002:" => format!("!!{}", tag.suffix),
             handle => format!("{handle}{}", tag.suffix),
         };
-        let tag: String = shown.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+        let tag: String = shown.chars().filter(char::is_ascii_graphic).take(40).collect();
         findings.push(Finding {
             line: span.start.line(),
             what: format!("the tag `{tag}` gives a value another meaning than it shows"),

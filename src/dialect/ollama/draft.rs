@@ -70,14 +70,11 @@ impl<'r> Draft<'r> {
 
     /// Reads and writes the model, the default one where none is named.
     pub(super) fn model(&mut self, top: &Entries<'_>) -> Result<ModelName, ValidateError> {
-        let name = match named(top, "model")? {
-            Some(name) => parsed(name)?,
-            None => {
-                self.by_default = true;
-                (self.default)()
-            }
-        };
-        self.put_model(name)
+        if let Some(name) = named(top, "model")? {
+            return self.put_model(parsed(name)?);
+        }
+        self.by_default = true;
+        self.put_model((self.default)())
     }
 
     /// Reads and writes the model of `/api/show`, which must be named; `name` counts where `model` is empty.
