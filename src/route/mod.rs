@@ -96,7 +96,8 @@ impl Pool {
         self.catalogue.find(model)
     }
 
-    /// May an unknown name ask the upstream now? Somebody may just have pulled it.
+    /// May the upstream be asked now? Whoever names a model that is not in the list, or none at all, gets an answer from what is there
+    /// now: somebody may just have pulled it. Once a second is enough for all of them.
     pub fn may_look(&self, now: Millis) -> bool {
         !self.has_heard() || self.catalogue.may_ask_again(now)
     }
@@ -104,11 +105,6 @@ impl Pool {
     /// Did the upstream ever say what it has?
     pub fn has_heard(&self) -> bool {
         self.catalogue.look(|_| ()).is_some()
-    }
-
-    /// Is what is known too old to choose a model by?
-    pub fn is_behind(&self, now: Millis) -> bool {
-        !self.has_heard() || self.catalogue.is_old(now)
     }
 
     /// The target of a call whose model was [found](Self::find), or not.

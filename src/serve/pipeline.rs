@@ -113,8 +113,7 @@ pub(super) fn run<'a>(
         let bytes = intake::read(&permit, &visit.state.inlet, gate.rules.limits.body).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
         let mut call = parse(gate, proxied, &bytes, &permit)?;
-        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.is_behind(visit.state.clock.now())
-        {
+        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.may_look(visit.state.clock.now()) {
             Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
             call = parse(gate, proxied, &bytes, &permit)?;
         }
