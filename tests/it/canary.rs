@@ -125,6 +125,8 @@ async fn plant_everywhere(format: &str) {
     std::fs::create_dir_all(&data).unwrap();
     let made = json(Path::new(&data), &["key", "create", "--name", "planted", "--json"]);
     let stored = text(&made, "key");
+    let made = json(Path::new(&data), &["key", "create", "--name", "ops", "--scope", "admin", "--json"]);
+    let admin = text(&made, "key");
     let running = Running::start(&[
         ("OLLAMA_LOCAL_URL", url.as_str()),
         ("PORTCULLIS_DATA_DIR", &data),
@@ -145,6 +147,17 @@ async fn plant_everywhere(format: &str) {
             assert_free(&format!("the answer to {request}"), answer.as_bytes(), &key_pieces);
             assert!(!answer.contains(PROMPT.split_at(128).0), "{request}: {answer}");
             asked += 1;
+        }
+    }
+    // A whole key where its id belongs, as somebody in a hurry pastes it.
+    for canary in keys {
+        for (method, path) in
+            [("GET", "/admin/keys/"), ("DELETE", "/admin/keys/"), ("GET", "/admin/usage?since=")]
+        {
+            let request = with(&admin, method, &format!("{path}{canary}"), "", "");
+            let answer = raw(running.ops(), &request).await;
+            assert!(answer.starts_with("HTTP/1.1 4"), "{request}: {answer}");
+            assert_free(&format!("the answer to {request}"), answer.as_bytes(), &key_pieces);
         }
     }
     // Refusals without a key are gathered in fewer rows.
