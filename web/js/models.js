@@ -58,12 +58,12 @@ export class Models {
     const wanted = this.filter.value.trim().toLowerCase();
     const shown = this.all.filter((model) => model.name.toLowerCase().includes(wanted));
     const items = shown.map((model) => this.item(model.name, model.name, model));
-    if (!wanted) items.unshift(this.item("", words.defaultModel(this.usual?.name), this.usual ?? {}));
+    if (!wanted) items.unshift(this.item("", words.defaultModel(), {}));
     this.list.replaceChildren(...items);
   }
 
   item(name, text, model) {
-    const notes = [size(model.size), model.loaded ? words.loaded : "", ...(model.capabilities ?? []).filter((what) => ["vision", "thinking", "tools"].includes(what))];
+    const notes = [model.default ? words.isDefault : "", size(model.size), model.loaded ? words.loaded : "", ...(model.capabilities ?? []).filter((what) => ["vision", "thinking", "tools"].includes(what))];
     const choice = button("", () => {
       this.choose(name);
       this.dialog.close();

@@ -104,6 +104,7 @@ export const words = {
   full: "This browser's storage is full: export your chats, then delete some.",
 
   // Models, parameters, images
+  isDefault: "default",
   defaultModel: (name) => (name ? `${name} (default)` : "Default model"),
   loaded: "loaded",
   noVision: (names) => (names ? `This model does not see images. These do: ${names}.` : "This model may not see images."),
