@@ -16,7 +16,8 @@ use crate::identify::{ApiKey, Ring};
 use crate::listen::{self, Bell, Deadlines, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::boots;
 use crate::record::writer::{Setup, SetupError, Writer};
-use crate::record::{AccessLog, Desk, Ledger, stamp};
+use crate::record::{AccessLog, Desk, Ledger, Secrets, stamp};
+use crate::route::StandIn;
 use crate::serve::{Front, Gate, Ops};
 use crate::store::audit::Anchor;
 use crate::store::{self, Folder, InUse, Store, StoreError, wall};
@@ -87,13 +88,15 @@ pub struct Generated {
     pub new: bool,
 }
 
-/// What the upstream has.
+/// What answers where a request names no model, as the upstream is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// The default model.
+    /// The default model, which the upstream has.
     Default,
-    /// Not that one, but perhaps another.
-    Other(Option<ModelName>),
+    /// Nobody chose a default, and the upstream lacks the usual one: this stands in.
+    Instead(StandIn),
+    /// Nothing does. Where somebody chose the default, perhaps another can chat.
+    Nothing(Option<StandIn>),
 }
 
 /// A gate that is bound and ready to run.
@@ -114,6 +117,8 @@ pub struct App {
     pub ops_address: Option<SocketAddr>,
     /// The default model.
     pub default_model: ModelName,
+    /// Did somebody choose it?
+    pub default_chosen: bool,
 }
 
 impl App {
@@ -152,7 +157,11 @@ impl App {
             keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
         };
         let writer = Writer::open(Arc::clone(&ledger), setup)?;
-        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger });
+        let secrets = match &config.keys {
+            Keys::Given(keys) => Secrets::of(keys),
+            Keys::Generated | Keys::Public => Secrets::default(),
+        };
+        let desk = Arc::new(Desk { log: Arc::clone(&log), ledger, secrets });
         let live = Arc::new(Live {
             front: Front::new(Gate::new(config, ring.clone(), spent, desk)),
             ring: ring.clone(),
@@ -177,6 +186,7 @@ impl App {
             address,
             ops_address,
             default_model,
+            default_chosen: config.default_model_set,
         })
     }
 
@@ -185,16 +195,27 @@ impl App {
         Arc::clone(&self.live)
     }
 
-    /// Does the upstream have the default model, and if not, which other? `None`: it does not answer yet.
+    /// Asks the upstream what answers where a request names no model. `None`: it does not say yet.
     pub async fn find_model(&self) -> Option<Found> {
         let gate = self.live.front.gate();
         let pool = &gate.pool;
-        let asking = listen::clock::alone(|clock| async move { pool.fetch(&clock).await });
-        match tokio::time::timeout(std::time::Duration::from_secs(3), asking).await {
-            Ok(Ok(())) if pool.has(&self.default_model)? => Some(Found::Default),
-            Ok(Ok(())) => Some(Found::Other(pool.any_model())),
-            _ => None,
+        let usual = &self.default_model;
+        let asking = listen::clock::alone(|clock| async move {
+            let heard = pool.fetch(&clock).await;
+            if heard.is_ok() && pool.has(usual) == Some(false) {
+                pool.learn(&clock).await;
+            }
+            heard
+        });
+        tokio::time::timeout(std::time::Duration::from_secs(3), asking).await.ok()?.ok()?;
+        if gate.pool.has(&self.default_model)? {
+            return Some(Found::Default);
         }
+        let stand_in = gate.pool.stand_in(&self.default_model, |_| true);
+        Some(match stand_in {
+            Some(stand_in) if !self.default_chosen => Found::Instead(stand_in),
+            other => Found::Nothing(other),
+        })
     }
 
     /// Runs until `stop`, then drains; `hurry` cuts the drain short. Access log and audit are written to their ends.

@@ -102,6 +102,16 @@ impl Endpoint {
         }
     }
 
+    /// The path that was asked for, as a constant: of what is behind a prefix, the prefix.
+    pub fn path(self, asked: &str) -> &'static str {
+        match self {
+            Self::Page => "/chat",
+            Self::Managed => "/api/-",
+            Self::Proxied(Proxied::Chat) if asked == "/chat" => "/chat",
+            other => other.route(),
+        }
+    }
+
     /// Asked for by the dozen, and of no interest to whoever reads the log.
     pub const fn is_minor(self) -> bool {
         matches!(self, Self::Asset | Self::Health | Self::Ready)

@@ -63,6 +63,7 @@ impl Live {
         if let (Some(ring), Keys::Given(keys)) = (&self.ring, &config.keys)
             && changes.now.contains(&"keys.api_key")
         {
+            self.front.gate().desk.secrets.give(keys);
             ring.give(keys);
         }
         if let Some((tls, new)) = tls {

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{complain, say};
-use crate::app::{App, Generated};
+use crate::app::{App, Found, Generated};
 use crate::config::{Config, Keys, Origin};
+use crate::route::StandIn;
 use crate::types::ModelName;
 
-/// Prints the start-up lines; `other`: a model that the upstream has in place of the default one.
-pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
+/// Prints the start-up lines; `found`: what the upstream has, where it says so.
+pub(super) fn print(app: &App, config: &Config, found: Option<&Found>) {
     let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", reachable(app.address));
     say(format_args!("Portcullis {}", env!("CARGO_PKG_VERSION")));
@@ -24,7 +25,7 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
         say(format_args!("  config {}", shown(file)));
     }
     say(format_args!("  key    {}", key_line(&config.keys, app.generated.as_ref())));
-    say(format_args!("  model  {} (when a request names none)", app.default_model));
+    say(format_args!("  model  {}", model_line(&app.default_model, found)));
     if let Some(ops) = app.ops_address {
         say(format_args!("  ops    http://{}/metrics", reachable(ops)));
     }
@@ -40,12 +41,31 @@ pub(super) fn print(app: &App, config: &Config, other: Option<&ModelName>) {
         }
         _ => " -H 'Authorization: Bearer <your key>'".into(),
     };
-    let model = other.map_or_else(String::new, |model| format!("\"model\":\"{model}\","));
+    // What stands in for the default is named as well: the line works whatever becomes the default later.
+    let model = match found {
+        Some(Found::Instead(other) | Found::Nothing(Some(other))) => {
+            format!("\"model\":\"{}\",", other.model)
+        }
+        _ => String::new(),
+    };
     say(format_args!(
         "  try    curl {base}/chat_api{auth} -H 'Content-Type: application/json' -d '{{{model}\"prompt\":\"Say hello.\"}}'"
     ));
     for warning in warnings(config) {
         complain(format_args!("warning: {warning}"));
+    }
+}
+
+/// Which model answers where a request names none, and why that one.
+fn model_line(default: &ModelName, found: Option<&Found>) -> String {
+    match found {
+        Some(Found::Instead(StandIn { model, loaded })) => {
+            let why = if *loaded { "is in memory" } else { "is the newest that can chat" };
+            format!(
+                "{model} (when a request names none: OLLAMA_MODEL is unset, {default} is not there, and this one {why})"
+            )
+        }
+        _ => format!("{default} (when a request names none)"),
     }
 }
 
@@ -63,12 +83,25 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         ),
         _ => {}
     }
+    if may_be_inherited(config) {
+        all.push(format!("{INHERITED}; {KEEP_APART}"));
+    }
     all
 }
 
 /// The whole path of a file that may have been found by a short one.
 pub(super) fn shown(file: &Path) -> String {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
+/// The variable is also the name of another secret.
+pub(super) const INHERITED: &str = "the gateway's keys come from OLLAMA_API_KEY in the environment, where Ollama's own programs keep their key of ollama.com";
+/// What ends that.
+pub(super) const KEEP_APART: &str = "make sure that it is not that one; PORTCULLIS_KEYS_API_KEY, OLLAMA_API_KEY_FILE or keys.api_key in portcullis.toml say that it is yours";
+
+/// Do the keys come from a variable that somebody may have set for another program? A service's own environment looks the same from inside.
+pub(super) fn may_be_inherited(config: &Config) -> bool {
+    is_in_variable(config) && matches!(&config.keys, Keys::Given(keys) if !keys.is_empty())
 }
 
 /// Is the key in the variable that the curl line names?

@@ -76,23 +76,19 @@ pub(super) fn start(config: &Config) -> Result<App, ExitCode> {
 /// Prints the start-up lines, with what the upstream has: a default that it lacks would be a 404 for every request that names no model.
 pub(super) async fn tell(app: &App, config: &Config) {
     let found = app.find_model().await;
-    let other = match &found {
-        Some(Found::Other(other)) => other.as_ref(),
-        _ => None,
-    };
-    banner::print(app, config, other);
-    let lacks = format_args!("warning: the upstream does not have the default model {}", app.default_model)
-        .to_string();
-    match (&found, other) {
-        (Some(Found::Default), _) => {}
-        (Some(Found::Other(_)), Some(other)) => complain(format_args!(
-            "{lacks}; set OLLAMA_MODEL={other}, which it has, or run: ollama pull {}",
-            app.default_model
+    banner::print(app, config, found.as_ref());
+    let default = &app.default_model;
+    let lacks = format!("warning: the upstream does not have the default model {default}");
+    match found {
+        Some(Found::Default | Found::Instead(_)) => {}
+        Some(Found::Nothing(Some(other))) => complain(format_args!(
+            "{lacks}, so a request that names none gets 404; set OLLAMA_MODEL={}, which it has, or run: ollama pull {default}",
+            other.model
         )),
-        (Some(Found::Other(_)), None) => {
-            complain(format_args!("{lacks}, nor any other; run: ollama pull {}", app.default_model));
+        Some(Found::Nothing(None)) => {
+            complain(format_args!("{lacks}, nor any other that can chat; run: ollama pull {default}"));
         }
-        (None, _) => complain("warning: the upstream does not answer yet; requests get 502 until it does"),
+        None => complain("warning: the upstream does not answer yet; requests get 502 until it does"),
     }
 }
 

@@ -3,12 +3,16 @@
 //! Takes the file as cloudflared reads it (YAML, `ingress` rules from top to bottom); names each line that opens another way. A host name
 //! does not matter: whoever finds it is in.
 
+mod yaml;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use saphyr::{LoadableYamlNode, MarkedYaml, YamlData};
 use serde_json::json;
+
+use yaml::{fields, get, is_true, text_of};
 
 use super::{FAILED, Flags, WRONG, complain, say, wrong};
 use crate::config::Config;
@@ -113,15 +117,15 @@ pub(super) fn check(text: &str, closed: &[Closed]) -> Result<Vec<Finding>, Strin
     let [document] = documents.as_slice() else {
         return Err(format!("{} YAML documents: cloudflared reads one", documents.len()));
     };
-    let YamlData::Mapping(top) = &document.data else {
+    if !matches!(document.data, YamlData::Mapping(_)) {
         return Err("no YAML mapping at the top level".into());
-    };
-    let mut findings = Vec::new();
+    }
+    let mut findings = yaml::refused(text, document);
     let mut add = |node: &MarkedYaml<'_>, what: String, fix| {
         findings.push(Finding { line: node.span.start.line(), what, fix });
     };
     let mut ingress = None;
-    for (name, value) in top {
+    for (name, value) in fields(document) {
         match text_of(name).as_str() {
             "ingress" => ingress = Some((name, value)),
             "url" | "unix-socket" => {
@@ -227,35 +231,11 @@ fn leads_astray(service: &str, closed: &[Closed]) -> Option<String> {
     Some(format!("it leads to port {port}, which is {whose}: whoever finds the name goes around the gate"))
 }
 
-fn get<'n, 'y>(node: &'n MarkedYaml<'y>, name: &str) -> Option<&'n MarkedYaml<'y>> {
-    match &node.data {
-        YamlData::Mapping(map) => map.iter().find(|(key, _)| text_of(key) == name).map(|(_, value)| value),
-        _ => None,
-    }
-}
-
-/// A scalar as text; empty for anything else.
-fn text_of(node: &MarkedYaml<'_>) -> String {
-    match &node.data {
-        YamlData::Value(saphyr::Scalar::String(text)) | YamlData::Representation(text, _, _) => {
-            text.to_string()
-        }
-        YamlData::Value(saphyr::Scalar::Boolean(truth)) => truth.to_string(),
-        YamlData::Value(saphyr::Scalar::Integer(number)) => number.to_string(),
-        _ => String::new(),
-    }
-}
-
-/// As YAML 1.1 has it, too, which cloudflared's reader knows.
-fn is_true(node: &MarkedYaml<'_>) -> bool {
-    ["true", "yes", "on", "y"].contains(&text_of(node).to_ascii_lowercase().as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> Vec<(usize, String)> {
+    pub(super) fn lines(text: &str) -> Vec<(usize, String)> {
         let found =
             check(text, &[(OLLAMA, "the model server's"), (9999, "the operators' listener's")]).unwrap();
         found.into_iter().map(|finding| (finding.line, finding.what)).collect()

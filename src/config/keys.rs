@@ -62,7 +62,15 @@ pub const KEYS: &[Key] = &[
             "the key, or several with commas; unset: one is generated; empty: public mode",
         ),
     ),
-    older(&["OLLAMA_MODEL"], key("models.default", Text, "qwen3:4b", "the model when a request names none")),
+    older(
+        &["OLLAMA_MODEL"],
+        key(
+            "models.default",
+            Text,
+            "qwen3:4b",
+            "the model when a request names none; not written, and not there: one that can chat, in memory or the newest",
+        ),
+    ),
     fixed(key("listen.address", Text, "127.0.0.1", "the address to listen on")),
     older(&["PORT"], fixed(key("listen.port", Number, "8000", "the port; 0 asks the system for a free one"))),
     fixed(key(

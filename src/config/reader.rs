@@ -9,7 +9,7 @@ use super::files::Files;
 use super::found::Place;
 use super::keys;
 use super::listener::is_origin;
-use super::raw::{Changes, Raw};
+use super::raw::{Changes, Origin, Raw};
 use super::resolved::{
     Access, Audit, AuditMode, Config, Keys, Limits, Listen, Log, Ops, Options, Queue, Routes, TrustedProxy,
     Upstream,
@@ -106,7 +106,7 @@ impl Reader<'_> {
         let url = self.upstream_url(&listen, &mut warnings);
         let config = Config {
             default_model: self.default_model(),
-            default_model_set: self.raw.get("models.default").is_some(),
+            default_model_set: matches!(self.raw.get("models.default"), Some((_, origin)) if *origin != Origin::Default),
             access,
             oidc,
             frame_ancestors: self.frame_ancestors(),

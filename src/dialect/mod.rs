@@ -10,6 +10,7 @@ pub struct Call {
     path: &'static str,
     shape: Shape,
     model: ModelName,
+    by_default: bool,
     stream: bool,
     body: Vec<u8>,
     dropped: Vec<String>,
@@ -30,6 +31,11 @@ impl Call {
     /// The model, as the body names it.
     pub const fn model(&self) -> &ModelName {
         &self.model
+    }
+
+    /// Did the request name no model, so that the default one stands there?
+    pub const fn is_by_default(&self) -> bool {
+        self.by_default
     }
 
     /// Is the answer a stream?

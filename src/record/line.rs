@@ -6,23 +6,28 @@ use std::time::Duration;
 use super::{Ending, Record, escape, stamp};
 use crate::types::Side;
 
+/// Bytes of a model's name and the like.
+const MOST: usize = 128;
+/// Bytes of the names of dropped fields; the header of the answer has all of them.
+const MOST_DROPPED: usize = 512;
+
 /// `Proxying POST /chat → Ollama /api/chat (stream=false)`
 pub(super) fn proxying(record: &Record, json: bool, out: &mut Vec<u8>) {
     head(json, "INFO", out);
     let _written = write!(
         out,
         "Proxying {} {} → Ollama {} (stream={})",
-        record.method.as_str(),
-        escape(&record.path),
+        record.method,
+        record.path,
         record.upstream_path.unwrap_or("-"),
         record.stream
     );
     let mut fields = Fields::begin(record, json, out);
     if let Some(model) = &record.model {
-        fields.text("model", model.as_str());
+        fields.text("model", cut(model.as_str(), MOST));
     }
     if let Some(dropped) = &record.dropped {
-        fields.text("dropped", dropped);
+        fields.text("dropped", cut(dropped, MOST_DROPPED));
     }
     fields.end();
 }
@@ -41,10 +46,10 @@ pub(super) fn ended(record: &Record, json: bool, out: &mut Vec<u8>) {
             write!(out, "Ollama {path} {verb}: {} in {}", record.status, Seconds(took))
         }
         None if record.status >= 400 => {
-            write!(out, "Refused {} {}: {}", record.method.as_str(), escape(&record.path), record.status)
+            write!(out, "Refused {} {}: {}", record.method, record.path, record.status)
         }
         None => {
-            write!(out, "Answered {} {}: {}", record.method.as_str(), escape(&record.path), record.status)
+            write!(out, "Answered {} {}: {}", record.method, record.path, record.status)
         }
     };
     let mut fields = Fields::begin(record, json, out);
@@ -63,6 +68,12 @@ pub(super) fn ended(record: &Record, json: bool, out: &mut Vec<u8>) {
         }
     }
     fields.end();
+}
+
+/// The beginning of a text, so that no line grows beyond 2 KB.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 fn head(json: bool, level: &str, out: &mut Vec<u8>) {
@@ -101,7 +112,7 @@ impl<'a> Fields<'a> {
         let quote = if json { "\"" } else { "" };
         let _written = write!(fields.out, "{quote}{}{quote}", record.id);
         if let Some(key) = &record.key {
-            fields.text("key", &key.0);
+            fields.text("key", cut(&key.0, MOST));
         }
         if let Some(client) = record.client {
             fields.name("client");
@@ -136,14 +147,15 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
     use crate::config::AuditMode;
-    use crate::record::{AccessLog, Desk, Ledger};
+    use crate::record::{AccessLog, Desk, Ledger, Secrets};
     use crate::types::RequestId;
     use std::sync::Arc;
 
     fn record() -> Box<Record> {
         let log = AccessLog::new(false, tracing::Level::ERROR);
-        let desk = Arc::new(Desk { log, ledger: Ledger::new(AuditMode::Off) });
-        let mut record = Record::open(&desk, RequestId(0xab), http::Method::POST, "/chat");
+        let desk = Arc::new(Desk { log, ledger: Ledger::new(AuditMode::Off), secrets: Secrets::default() });
+        let mut record = Record::open(&desk, RequestId(0xab), &http::Method::POST);
+        record.path = "/chat";
         record.upstream_path = Some("/api/chat");
         record
     }
@@ -185,7 +197,7 @@ mod tests {
     #[test]
     fn json_lines_parse_whatever_they_hold() {
         let mut odd = record();
-        odd.path = "/a\"\\\n\u{1b}[31m\u{2028}".into();
+        odd.dropped = Some("/a\"\\\n\u{1b}[31m\u{2028}".repeat(100));
         odd.upstream_path = None;
         odd.status = 404;
         odd.fail(Side::Client, "a \"reason\"\nwith lines");
@@ -193,6 +205,7 @@ mod tests {
         for make in [proxying, ended] {
             let text = line(|out| make(&odd, true, out));
             assert_eq!(text.matches('\n').count(), 1);
+            assert!(text.len() < 2_048, "{}", text.len());
             assert!(!text.contains('\u{1b}'));
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(value["request_id"], "00000000000000ab");

@@ -20,7 +20,6 @@ mod sums;
 pub mod trace;
 pub mod writer;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -31,7 +30,7 @@ use tokio::time::Instant;
 pub use access::AccessLog;
 use ledger::Ended;
 pub use ledger::{Ack, Ledger, LedgerError};
-pub use redact::{escape, scrub};
+pub use redact::{Secrets, brief, escape, scrub};
 
 use crate::config::AuditMode;
 use crate::store::audit::{AuditRow, Begin};
@@ -99,6 +98,8 @@ pub struct Desk {
     pub log: Arc<AccessLog>,
     /// Rows.
     pub ledger: Arc<Ledger>,
+    /// What of a caller's text neither may hold.
+    pub secrets: Secrets,
 }
 
 /// Everything about one request that may be written down.
@@ -109,17 +110,17 @@ pub struct Record {
     started: Instant,
     /// Its id.
     pub id: RequestId,
-    /// As it came.
-    pub method: http::Method,
-    /// As it came, cut and escaped when written.
-    pub path: String,
+    /// The method, where it is one that anybody uses; `-` for a word of somebody's own.
+    pub method: &'static str,
+    /// The path, a constant of ours; `-` where it is none of the table's.
+    pub path: &'static str,
     /// One of the table's, in a constant of ours; `-` where it is none of them.
     pub route: &'static str,
     /// The client, where it is known.
     pub client: Option<IpAddr>,
     /// The key, where one was accepted.
     pub key: Option<KeyId>,
-    /// The model, where one was named.
+    /// The model, where one was named. A caller's word until something goes upstream, which has it then.
     pub model: Option<ModelName>,
     /// Has an upstream this model?
     pub listed: bool,
@@ -161,18 +162,14 @@ pub struct Record {
 
 impl Record {
     /// Opens the record of a request. Boxed at once: it is handed on from room to room.
-    pub fn open(desk: &Arc<Desk>, id: RequestId, method: http::Method, path: &str) -> Box<Self> {
+    pub fn open(desk: &Arc<Desk>, id: RequestId, method: &http::Method) -> Box<Self> {
         desk.ledger.open.fetch_add(1, Ordering::Relaxed);
-        let mut cut = path.len().min(256);
-        while !path.is_char_boundary(cut) {
-            cut -= 1;
-        }
         Box::new(Self {
             desk: Arc::clone(desk),
             started: Instant::now(),
             id,
-            method,
-            path: path.get(..cut).unwrap_or_default().to_owned(),
+            method: known(method),
+            path: "-",
             route: "-",
             client: None,
             key: None,
@@ -216,7 +213,7 @@ impl Record {
 
     /// It failed, on this side, for this reason (for the log alone).
     pub fn fail(&mut self, side: Side, reason: impl Into<String>) {
-        self.fault = Some((side, reason.into()));
+        self.fault = Some((side, redact::reason(&self.desk.secrets, &reason.into())));
     }
 
     /// It has ended: the last line. Only the first call counts.
@@ -266,9 +263,9 @@ impl Record {
         Ok(self.placed)
     }
 
-    /// Tells that it begins; in strict mode it must not go on before the [`Ack`].
+    /// Tells that it begins, once; in strict mode it must not go on before the [`Ack`].
     pub fn begin(&mut self) -> Option<Arc<Ack>> {
-        if self.desk.ledger.mode == AuditMode::Off {
+        if self.begun || self.desk.ledger.mode == AuditMode::Off {
             return None;
         }
         self.begun = true;
@@ -277,9 +274,9 @@ impl Record {
             time: Self::came(self.started.elapsed()),
             key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
             peer: self.client,
-            method: method(&self.method),
+            method: self.method.into(),
             route: self.route.into(),
-            model: self.model.as_ref().map(ModelName::shared),
+            model: self.model(),
             stream: self.stream,
         })
     }
@@ -290,17 +287,23 @@ impl Record {
         i64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(i64::MAX)
     }
 
+    /// The model as it may be written down: the upstream has what something went there for; any other name is a caller's text.
+    fn model(&self) -> Option<Arc<str>> {
+        let model = self.model.as_ref()?;
+        Some(if self.listed { model.shared() } else { self.desk.secrets.shown(model.as_str()).into() })
+    }
+
     fn row(&self, ending: Ending) -> AuditRow {
-        let reason = self.fault.as_ref().map(|(_, reason)| cut(reason.clone()).into());
+        let reason = self.fault.as_ref().map(|(_, reason)| reason.clone().into());
         let took = self.started.elapsed();
         AuditRow {
             time: Self::came(took),
             request_id: self.id.0,
             key_id: self.key.as_ref().map(|key| Arc::clone(&key.0)),
             peer: self.client,
-            method: method(&self.method),
+            method: self.method.into(),
             route: self.route.into(),
-            model: self.model.as_ref().map(ModelName::shared),
+            model: self.model(),
             dialect: "ollama".into(),
             stream: self.stream,
             bytes_in: self.bytes_in,
@@ -327,21 +330,21 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The common ones cost no copy.
-fn method(method: &http::Method) -> Cow<'static, str> {
+/// The methods of HTTP (and the first that a client of shared folders sends) are known; any other word is a caller's text.
+fn known(method: &http::Method) -> &'static str {
     match method.as_str() {
-        "POST" => "POST".into(),
-        "GET" => "GET".into(),
-        other => other.chars().take(16).collect::<String>().into(),
+        "POST" => "POST",
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        "PROPFIND" => "PROPFIND",
+        _ => "-",
     }
-}
-
-/// A reason for a column: its first 200 characters.
-fn cut(mut reason: String) -> String {
-    if let Some((end, _)) = reason.char_indices().nth(200) {
-        reason.truncate(end);
-    }
-    reason
 }
 
 impl Drop for Record {

@@ -1,5 +1,7 @@
 //! The error table: every failure of every stage, its status, its words for the caller and its words for the log.
 
+use std::borrow::Cow;
+
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
@@ -7,7 +9,7 @@ use crate::admit::{RateState, TokenState};
 use crate::dialect::ollama::answer;
 use crate::dialect::ollama::fault::Fault;
 use crate::identify::{IdentifyError, TokenError};
-use crate::record::{Ending, LedgerError};
+use crate::record::{Ending, LedgerError, Secrets, brief};
 use crate::route::RouteError;
 use crate::types::{Scope, Side};
 use crate::upstream::UpstreamError;
@@ -122,6 +124,15 @@ impl Failure {
         Self { side, retry_after: fault.retry_after, ..Self::upstream(status, fault.public, fault.detail) }
     }
 
+    /// Without what may be a key in its words for the caller.
+    #[must_use]
+    pub fn masked(mut self, secrets: &Secrets) -> Self {
+        if let Cow::Owned(masked) = secrets.mask(&self.public) {
+            self.public = masked;
+        }
+        self
+    }
+
     /// The answer: Ollama's error shape, `{"error":"text"}` and nothing more.
     pub fn response(&self) -> Response<Vec<u8>> {
         let mut response = Response::new(answer::error_object(&self.public));
@@ -176,9 +187,10 @@ impl From<IdentifyError> for Failure {
             IdentifyError::Scope(scope) => {
                 Self::refused(StatusCode::FORBIDDEN, format!("this key lacks the scope {}", scope.name()))
             }
-            IdentifyError::Model(ref model) => {
-                Self::refused(StatusCode::FORBIDDEN, format!("this key may not use the model '{model}'"))
-            }
+            IdentifyError::Model(ref model) => Self::refused(StatusCode::FORBIDDEN, {
+                let name = brief(model.as_str());
+                format!("this key may not use the model '{name}'")
+            }),
             IdentifyError::Token(TokenError::Later) => Self {
                 retry_after: Some(1),
                 ..Self::refused(
@@ -224,11 +236,17 @@ impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
         match error {
             RouteError::UnknownModel(model) => {
-                Self::refused(StatusCode::NOT_FOUND, format!("model '{model}' not found"))
+                Self::refused(StatusCode::NOT_FOUND, format!("model '{}' not found", brief(model.as_str())))
             }
+            RouteError::NoDefault(model) => Self::refused(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "model '{model}' not found: it is the default here; run `ollama pull {model}` at the model server, or name a model that GET /models lists"
+                ),
+            ),
             RouteError::CloudModel(model) => Self::refused(
                 StatusCode::FORBIDDEN,
-                format!("'{model}' runs in the cloud, which is switched off here"),
+                format!("'{}' runs in the cloud, which is switched off here", brief(model.as_str())),
             ),
             RouteError::NotReady(detail) => {
                 Self::upstream(StatusCode::SERVICE_UNAVAILABLE, "the model server cannot be reached", detail)

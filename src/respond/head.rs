@@ -1,5 +1,7 @@
 //! Response headers that every answer carries.
 
+use std::borrow::Cow;
+
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
 use crate::admit::{RateState, TokenState};
@@ -74,13 +76,18 @@ fn tokens(headers: &mut HeaderMap, state: TokenState) {
     headers.insert(RESET_TOKENS, HeaderValue::from(state.reset));
 }
 
-/// At most 16 names of at most 64 characters, anything but visible ASCII replaced; `None` without names.
-pub fn dropped(names: &[String]) -> Option<String> {
+/// At most 16 names of at most 64 characters, masked, anything but visible ASCII replaced; `None` without names. What holds a space or a
+/// line's end is no name but a text, perhaps a prompt in the wrong place: nothing of it is shown.
+pub fn dropped<'n>(names: &'n [String], mask: impl Fn(&'n str) -> Cow<'n, str>) -> Option<String> {
     if names.is_empty() {
         return None;
     }
-    let clean = |name: &String| -> String {
-        name.chars().take(64).map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '?' }).collect()
+    let clean = |name: &'n String| -> String {
+        if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return "?".into();
+        }
+        let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | '"' | '\\');
+        mask(name).chars().take(64).map(|c| if is_plain(c) { c } else { '?' }).collect()
     };
     Some(names.iter().take(16).map(clean).collect::<Vec<_>>().join(", "))
 }
@@ -91,10 +98,13 @@ mod tests {
 
     #[test]
     fn dropped_names_cannot_break_out_of_the_header() {
-        let names = vec!["a".to_owned(), "b\r\nx: y, é".into(), "c".repeat(100)];
-        let text = dropped(&names).unwrap();
-        assert_eq!(text, format!("a, b??x:?y???, {}", "c".repeat(64)));
-        assert_eq!(dropped(&vec!["x".to_owned(); 30]).unwrap().matches('x').count(), 16);
-        assert_eq!(dropped(&[]), None);
+        fn plain(name: &str) -> Cow<'_, str> {
+            name.into()
+        }
+        let names = vec!["a".to_owned(), "b\r\nx: y, é".into(), "x:,é\"".into(), "c".repeat(100)];
+        let text = dropped(&names, plain).unwrap();
+        assert_eq!(text, format!("a, ?, x:???, {}", "c".repeat(64)));
+        assert_eq!(dropped(&vec!["x".to_owned(); 30], plain).unwrap().matches('x').count(), 16);
+        assert_eq!(dropped(&[], plain), None);
     }
 }

@@ -18,7 +18,7 @@ use crate::admit::{Admit, Permit};
 use crate::config::{self, Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
-use crate::identify::{Identify, Ring};
+use crate::identify::{Caller, Identify, Ring};
 use crate::listen::clock::Clock;
 use crate::listen::{Answering, ConnState, InFlight, Reject, Verb};
 use crate::queue::Slots;
@@ -26,7 +26,7 @@ use crate::record::{Desk, Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Pool;
 use crate::store::usage::Spent;
-use crate::types::{RequestId, Side};
+use crate::types::{ModelName, RequestId, Side};
 use crate::validate::Rules;
 
 /// Every part of the gate.
@@ -138,14 +138,23 @@ impl Gate {
 }
 
 impl Gate {
+    /// The model of a request that names none. Where nobody chose one it follows what the upstream has, and what the caller may use.
+    pub(super) fn default_model(&self, caller: &Caller) -> ModelName {
+        let usual = &self.rules.default_model;
+        let stand_in = (!self.rules.default_chosen)
+            .then(|| self.pool.stand_in(usual, |model| caller.use_model(model).is_ok()));
+        stand_in.flatten().map_or_else(|| usual.clone(), |stand_in| stand_in.model)
+    }
+
     /// The next request id, for an answer beside the pipeline.
     pub(super) fn next_id(&self) -> RequestId {
         self.ids.next()
     }
 }
 
-/// The answer to a failure, and the end of its record.
-fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
+/// The answer to a failure, and the end of its record. What it repeats of the request is masked here, wherever it was written.
+fn failed(desk: &Desk, visit: &mut Visit, failure: Failure) -> Response<ReplyBody> {
+    let failure = failure.masked(&desk.secrets);
     if let Some(record) = &mut visit.record {
         record.status = failure.status.as_u16();
         record.limit = failure.limit;
@@ -166,7 +175,7 @@ impl Gate {
         head: Parts,
     ) -> Answering<ReplyBody> {
         let id = self.ids.next();
-        let mut record = Record::open(&self.desk, id, head.method.clone(), head.uri.path());
+        let mut record = Record::open(&self.desk, id, &head.method);
         // Until a trusted proxy names another: the lines of scanners must say where they came from.
         record.client = Some(peer.ip());
         let is_head = head.method == http::Method::HEAD;
@@ -177,12 +186,13 @@ impl Gate {
         let asked = std::panic::catch_unwind(entering).unwrap_or_else(|_| Err(panicked()));
         visit.headers = head.headers;
         visit.headers.clear();
-        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, &failure))));
+        let asked = asked
+            .unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&self.desk, &mut visit, failure))));
         // A block and not a function: what a function is given stands in its future twice.
         Box::pin(async move {
             let clock = Arc::clone(&visit.state.clock);
             let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, asked))).await;
-            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
+            let mut response = result.unwrap_or_else(|failure| failed(&self.desk, &mut visit, failure));
             if let Some(mut record) = visit.record.take() {
                 record.status = response.status().as_u16();
                 response.body_mut().carry(record, is_head);
@@ -202,7 +212,7 @@ impl Gate {
         use std::io::Write;
         let id = self.ids.next();
         let method = if verb == Verb::Head { http::Method::HEAD } else { http::Method::GET };
-        let mut record = Record::open(&self.desk, id, method, "-");
+        let mut record = Record::open(&self.desk, id, &method);
         record.client = Some(peer.ip());
         record.status = reject.status.as_u16();
         record.fail(Side::Client, reject.reason);

@@ -1,6 +1,5 @@
 //! Answers that are ours: pages, probes, and the lists of models, filtered and scrubbed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::header::LOCATION;
@@ -9,9 +8,11 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::gate::{Gate, Visit};
+use super::recording;
 use crate::admit::Permit;
 use crate::dialect::Call;
-use crate::dialect::ollama::{fault, models};
+use crate::dialect::ollama::fault;
+use crate::dialect::ollama::models::{self, Marks};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
 use crate::identify::Key;
@@ -58,6 +59,32 @@ pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Respons
     Ok(json_answer(visit, br#"{"status":"ready"}"#.to_vec(), None))
 }
 
+/// What the upstream is asked for before a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A newer list, to choose a default model by: an older one does where none comes.
+    Newer,
+    /// Whatever it has: without it nothing can be said about a name.
+    Whatever,
+}
+
+/// Asks the upstream what it has, behind the begin of the request that wants to know.
+pub(super) async fn look(gate: &Arc<Gate>, visit: &mut Visit, look: Look) -> Result<(), Failure> {
+    recording::begin(visit).await?;
+    let clock = Arc::clone(&visit.state.clock);
+    let had = gate.pool.has_heard();
+    match gate.pool.fetch(&clock).await {
+        Err(error) if look == Look::Whatever || !had => Err(error.into()),
+        Err(_) => Ok(()),
+        Ok(_) => {
+            if look == Look::Newer {
+                gate.pool.learn(&clock).await;
+            }
+            Ok(())
+        }
+    }
+}
+
 /// `/models`, and Ollama's own lists where they are opened.
 pub(super) async fn list(
     gate: &Arc<Gate>,
@@ -65,32 +92,42 @@ pub(super) async fn list(
     endpoint: Endpoint,
     permit: Box<Permit>,
 ) -> Result<Response<ReplyBody>, Failure> {
+    recording::begin(visit).await?;
     let clock = Arc::clone(&visit.state.clock);
-    let path = match endpoint {
-        Endpoint::Proxied(Proxied::Version) => "/api/version",
-        Endpoint::Proxied(Proxied::Ps) => "/api/ps",
-        _ => "/api/tags",
+    let caller = permit.caller();
+    // A name that is none to us stands in no rights.
+    let may = |name: &str| {
+        !caller.is_narrow() || ModelName::parse(name).is_ok_and(|name| caller.use_model(&name).is_ok())
     };
-    let body = gate.pool.get(&clock, path).await?;
-    let shown = if path == "/api/version" {
-        serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object).map(|_| body)
-    } else {
-        let mut loaded = BTreeSet::new();
-        // What is loaded is a courtesy: the list is answered without it where that question fails.
-        if endpoint == Endpoint::Models
-            && let Ok(list) = gate.pool.get(&clock, "/api/ps").await
-        {
-            loaded = models::names(&list);
+    let plain = |name: &str| may(name).then(Marks::default);
+    let cloud_models = gate.rules.cloud_models;
+    let shown = match endpoint {
+        Endpoint::Proxied(Proxied::Version) => {
+            let body = gate.pool.get(&clock, "/api/version").await?;
+            serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object).map(|_| body)
         }
-        let caller = permit.caller();
-        // A name that is none to us stands in no rights.
-        let shown = |name: &str| {
-            !caller.is_narrow() || ModelName::parse(name).is_ok_and(|name| caller.use_model(&name).is_ok())
-        };
-        models::list(&body, gate.rules.cloud_models, &loaded, shown)
+        Endpoint::Proxied(Proxied::Ps) => {
+            models::list(&gate.pool.get(&clock, "/api/ps").await?, cloud_models, plain)
+        }
+        Endpoint::Proxied(_) => models::list(&gate.pool.get(&clock, "/api/tags").await?, cloud_models, plain),
+        _ => {
+            let body = gate.pool.fetch(&clock).await?;
+            if !gate.rules.default_chosen {
+                gate.pool.learn(&clock).await;
+            }
+            let default = gate.default_model(caller);
+            models::list(&body, cloud_models, |name| may(name).then(|| marks(gate, name, &default)))
+        }
     };
     let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
     Ok(rated(json_answer(visit, shown, None), permit))
+}
+
+/// What `/models` adds to a model.
+fn marks(gate: &Gate, name: &str, default: &ModelName) -> Marks {
+    let Ok(name) = ModelName::parse(name) else { return Marks::default() };
+    let (loaded, context) = gate.pool.facts(&name);
+    Marks { loaded, default: name == *default, context }
 }
 
 /// What the caller is and may do, and what of it is used. A limit that does not hold is left out.

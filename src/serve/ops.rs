@@ -132,6 +132,11 @@ impl Ops {
             admin::answer(&Admin { ring: &ring, folder: &folder, reads: &reads }, &asked)
         });
         let (status, value) = work.await.map_err(|error| Failure::internal(error.to_string()))??;
+        if request.method != Method::GET {
+            let by = caller.key_id().map(ToString::to_string);
+            let path = self.front.gate().desk.secrets.shown(request.uri.path());
+            tracing::info!(by, method = %request.method, path, "admin API");
+        }
         Ok((status, head::JSON, value.to_string().into_bytes()))
     }
 }
@@ -159,6 +164,7 @@ impl Handler for Ops {
                     response
                 }
                 Err(failure) => {
+                    let failure = failure.masked(&ops.front.gate().desk.secrets);
                     failure.response().map(|bytes| ReplyBody::Whole { bytes: bytes.into(), held })
                 }
             };

@@ -28,7 +28,7 @@ use crate::record::{Began, Ending, Record};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
 use crate::types::Scope;
-use crate::validate::intake;
+use crate::validate::{ValidateError, intake};
 
 /// What a request asks, by its head: nothing has been waited for yet.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) fn enter(gate: &Gate, visit: &mut Visit, request: &Parts) -> Result<A
         return options(gate, visit, request).map(|response| Asked::Answered(Box::new(response)));
     }
     let endpoint = endpoint::resolve(&request.method, request.uri.path(), gate.switches)?;
-    note(visit, |record| record.route = endpoint.route());
+    note(visit, |record| (record.route, record.path) = (endpoint.route(), endpoint.path(request.uri.path())));
     intake::query(request.uri.query())?;
     let address = gate.identify.address(visit.peer, &request.headers).map_err(IdentifyError::from)?;
     note(visit, |record| record.client = address);
@@ -112,17 +112,25 @@ pub(super) fn run<'a>(
         // Not before: whoever sends for minutes keeps no place from others.
         recording::place(visit).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
-        let call = ollama::parse(proxied, &bytes, &gate.rules, permit.caps())?;
+        let mut call = parse(gate, proxied, &bytes, &permit)?;
+        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.may_look(visit.state.clock.now()) {
+            Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
+            call = parse(gate, proxied, &bytes, &permit)?;
+        }
         drop(bytes);
         share.becomes(call.body().len());
         note(visit, |record| record.model = Some(call.model().clone()));
         permit.caller().use_model(call.model())?;
-        let target = gate.pool.route(&visit.state.clock, call).await??;
-        note(visit, |record| record.listed = true);
+        let mut found = gate.pool.find(call.model());
+        if found.is_none() && gate.pool.may_look(visit.state.clock.now()) {
+            // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
+            Box::pin(lists::look(gate, visit, lists::Look::Whatever)).await?;
+            found = gate.pool.find(call.model());
+        }
+        note(visit, |record| record.listed = found.is_some());
+        let target = gate.pool.route(call, found)?;
         if target.call().shape() == Shape::Show {
-            if let Some(record) = &mut visit.record {
-                recording::begin(record, &Arc::clone(&visit.state.clock)).await?;
-            }
+            recording::begin(visit).await?;
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
         let call = target.call();
@@ -130,6 +138,16 @@ pub(super) fn run<'a>(
         let progress = phases.then(|| Arc::new(Progress::default()));
         proxy(gate, visit, permit, (target, share), progress).await
     }
+}
+
+fn parse(gate: &Gate, proxied: Proxied, bytes: &[u8], permit: &Permit) -> Result<Call, ValidateError> {
+    let default = || gate.default_model(permit.caller());
+    ollama::parse(proxied, bytes, &gate.rules, permit.caps(), &default)
+}
+
+/// The names of what was dropped; they are a caller's text.
+fn dropped(gate: &Gate, call: &Call) -> Option<String> {
+    head::dropped(call.dropped(), |name| gate.desk.secrets.mask(name))
 }
 
 fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
@@ -149,14 +167,15 @@ async fn proxy(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
-    let (limits, dropped) = ((permit.rate(), permit.tokens()), head::dropped(call.dropped()));
+    let (limits, dropped) = ((permit.rate(), permit.tokens()), dropped(gate, call));
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
         record.stream = is_stream;
         record.dropped.clone_from(&dropped);
         record.proxying(call.path());
     });
-    let began = goes_out(visit, &mut permit, call, &clock).await?;
+    let began = goes_out(visit, &mut permit, call).await?;
+    gate.pool.refresh_behind(clock.now(), !gate.rules.default_chosen);
     let heartbeat = gate.forward.heartbeat.filter(|_| is_stream);
     // Whoever wants to hear of phases gets the head at once: what fails within the first poll still has its own status.
     let beat = if progress.is_some() {
@@ -204,12 +223,7 @@ async fn proxy(
 }
 
 /// The last thing before the queue: the key still holds, and the begin is told; in strict mode it is on the disk.
-async fn goes_out(
-    visit: &mut Visit,
-    permit: &mut Permit,
-    call: &Call,
-    clock: &Clock,
-) -> Result<Began, Failure> {
+async fn goes_out(visit: &mut Visit, permit: &mut Permit, call: &Call) -> Result<Began, Failure> {
     // It may have been revoked while the body was on the way.
     if permit.caller().has_ended() {
         return Err(Failure::revoked());
@@ -217,7 +231,7 @@ async fn goes_out(
     let began = permit.goes_out();
     if let Some(record) = &mut visit.record {
         (record.estimate, record.began) = (call.tokens().0, Some(Arc::clone(&began)));
-        recording::begin(record, clock).await?;
+        recording::begin(visit).await?;
     }
     Ok(began)
 }

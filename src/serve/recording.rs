@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::gate::Visit;
 use crate::listen::clock::{self, Clock};
-use crate::record::{Ack, LedgerError, Record};
+use crate::record::{Ack, LedgerError};
 
 /// Longer than this nobody is kept waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,11 +37,12 @@ pub(super) fn place_now(visit: &mut Visit) -> Result<(), LedgerError> {
     if placed { Ok(()) } else { Err(LedgerError::Behind) }
 }
 
-/// Tells that the request goes upstream; in strict mode, once that is on the disk.
-pub(super) async fn begin(record: &mut Record, clock: &Clock) -> Result<(), LedgerError> {
-    match record.begin() {
+/// Tells that something goes upstream for this request, once however often it is said; in strict mode it goes on when that is on the disk.
+/// Nothing may be asked of the upstream for a caller's sake before this.
+pub(super) async fn begin(visit: &mut Visit) -> Result<(), LedgerError> {
+    match visit.record.as_mut().and_then(|record| record.begin()) {
         None => Ok(()),
-        Some(ack) => written(&ack, clock).await,
+        Some(ack) => written(&ack, &std::sync::Arc::clone(&visit.state.clock)).await,
     }
 }
 

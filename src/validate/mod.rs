@@ -21,6 +21,8 @@ use crate::types::ModelName;
 pub struct Rules {
     /// The model of a request that names none.
     pub default_model: ModelName,
+    /// Did somebody choose it? Otherwise another stands in where the upstream lacks it.
+    pub default_chosen: bool,
     /// Bounds on context and output, in tokens.
     pub limits: Limits,
     /// Which options are the caller's to set.
@@ -34,6 +36,7 @@ impl Rules {
     pub fn new(config: &Config) -> Self {
         Self {
             default_model: config.default_model.clone(),
+            default_chosen: config.default_model_set,
             limits: config.limits,
             options: config.options,
             cloud_models: config.routes.cloud_models,
@@ -90,11 +93,17 @@ impl ValidateError {
     }
 }
 
-/// Received text as an error may show it: quoted, escaped, at most 40 characters.
+/// Received text as an error may show it: quoted, escaped, at most 40 characters and 100 bytes.
 pub(crate) fn shown(text: &str) -> String {
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
+    let mut bytes = 0;
+    let fits = |(_, c): &(usize, char)| {
+        bytes += c.escape_debug().count().max(c.len_utf8());
+        bytes <= 100
+    };
+    let end = text.char_indices().take(40).take_while(fits).last().map_or(0, |(at, c)| at + c.len_utf8());
+    match text.get(..end) {
+        Some(head) if head.len() < text.len() => format!("{head:?}…"),
+        _ => format!("{text:?}"),
     }
 }
 
@@ -107,6 +116,8 @@ mod tests {
         assert_eq!(shown("a\nb"), "\"a\\nb\"");
         assert_eq!(shown(&"é".repeat(40)), format!("\"{}\"", "é".repeat(40)));
         assert_eq!(shown(&"é".repeat(41)), format!("\"{}\"…", "é".repeat(40)));
+        assert!(shown(&"\u{1}".repeat(1_000)).len() < 128);
+        assert_eq!(shown(""), "\"\"");
     }
 
     #[test]

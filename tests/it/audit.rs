@@ -318,3 +318,54 @@ async fn a_restored_store_says_so_and_verifies() {
         "{errors}"
     );
 }
+
+/// Whatever the upstream is asked for a caller's sake, that caller's begin is on the disk before: where it cannot be written, nothing is
+/// asked, lists and questions about models included.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_nothing_is_asked_of_the_upstream_without_a_begin() {
+    let settings = [
+        ("PORTCULLIS_AUDIT_MODE", "strict"),
+        ("PORTCULLIS_ROUTES_CATALOGUE", "true"),
+        ("OLLAMA_MODEL", ""),
+        ("PORTCULLIS_QUEUE_WAIT", "1s"),
+    ];
+    let gate = Gateway::with(&settings).await;
+    let phases = format!("{}x-portcullis-phases: 1\r\n", post("/chat_api"));
+    let get = |path: &str| post(path).replace("POST", "GET");
+    let asks = [
+        (get("/models"), ""),
+        (get("/api/tags"), ""),
+        (get("/api/ps"), ""),
+        (get("/api/version"), ""),
+        (post("/api/show"), r#"{"model":"alpha"}"#),
+        (post("/api/chat"), r#"{"model":"never-heard-of:1b"}"#),
+        (post("/api/generate"), r#"{"prompt":"no model"}"#),
+        (phases, r#"{"model":"alpha","prompt":"x"}"#),
+    ];
+    let mut other = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    for (head, body) in &asks {
+        let answer = gate.send(head, body.as_bytes()).await;
+        let recorded = answer.text().contains("cannot be recorded");
+        assert!(recorded, "{head}: {} {}", answer.status, answer.text());
+    }
+    gate.assert_nothing_upstream();
+    assert_eq!(gate.mock.probes().len(), 0, "{:?}", gate.mock.probes());
+    lock.rollback().unwrap();
+    let begun = Instant::now();
+    while gate.chat(false).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for (head, body) in &asks {
+        gate.mock.clear();
+        let begun = Instant::now();
+        // An unknown name asks once a second at most.
+        while gate.mock.probes().len() + gate.mock.seen().len() == 0 {
+            assert!(begun.elapsed() < PATIENCE, "{head} asks nobody: it proves nothing here");
+            let status = gate.send(head, body.as_bytes()).await.status;
+            assert!(matches!(status, 200 | 404), "{head}: {status}");
+        }
+    }
+    holds(&gate.folder);
+}

@@ -121,3 +121,41 @@ async fn the_commands_of_the_documents_work() {
         assert!(!out.is_empty(), "{line} says nothing");
     }
 }
+
+/// Each client has a line that says where its key goes, and how that is known; the places that people look at lead there.
+#[test]
+fn the_table_of_clients_is_whole_and_found() {
+    let page = read("docs/CLIENTS.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| client"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    for client in [
+        "ollama-python",
+        "ollama-js",
+        "LangChain",
+        "LlamaIndex",
+        "haystack",
+        "Home Assistant",
+        "n8n",
+        "Open WebUI",
+    ] {
+        assert!(rows.iter().any(|row| row[0].contains(client)), "{client} is missing");
+    }
+    for row in &rows {
+        assert_eq!(row.len(), 5, "{row:?}");
+        assert!(!row[1].is_empty(), "{row:?}");
+        assert!(["tried", "read", "watched"].iter().any(|how| row[4].starts_with(how)), "{row:?}");
+        // What is said to be tried is.
+        for test in row[4].split('`').skip(1).step_by(2) {
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(test).exists(), "{test}");
+        }
+    }
+    assert!(read("README.md").contains("(docs/CLIENTS.md)"));
+    let migrating = read("docs/MIGRATING.md");
+    assert!(
+        migrating.contains("(CLIENTS.md)")
+            && migrating.contains("## Keys for programs that read OLLAMA_API_KEY")
+    );
+}

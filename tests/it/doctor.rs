@@ -196,7 +196,7 @@ async fn files_that_others_may_use_and_a_short_key_are_told() {
     doctor(&gate, &[], &[]).assert(&[("data-folder", "note")]);
     mode(&gate.folder.join("portcullis.db"), 0o644);
     let found = doctor(&gate, &[], &[("OLLAMA_API_KEY", "short")]);
-    found.assert(&[("data-folder", "serious"), ("key-strength", "note")]);
+    found.assert(&[("data-folder", "serious"), ("key-strength", "note"), ("key-origin", "note")]);
     assert_eq!(found.code, 1);
     let file = gate.folder.join("portcullis.toml");
     std::fs::write(&file, "[keys]\napi_key = \"a-secret-of-the-file\"\n").unwrap();

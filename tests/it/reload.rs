@@ -78,7 +78,7 @@ async fn a_file_that_changes_holds_without_a_restart() {
     let port = running.port;
     assert_eq!(tags(port).await, 403);
     // A stream that began before runs on through all of this.
-    mock.script(On::Any, Script { tokens: Some(3), hold_after: Some(1), ..Script::default() });
+    mock.script(On::prompt("Say hi"), Script { tokens: Some(3), hold_after: Some(1), ..Script::default() });
     let mut conn = Conn::open(SocketAddr::from(([127, 0, 0, 1], port))).await;
     conn.request(&post("/api/chat"), chat(true).as_bytes()).await;
     assert_eq!(conn.head().await.status, 200);
@@ -91,6 +91,7 @@ async fn a_file_that_changes_holds_without_a_restart() {
     // A file that cannot be read as one leaves everything as it was; so does one that is gone.
     fs::write(&file, "[routes]\ncatalogue = perhaps\n").unwrap();
     running.signal("-HUP");
+    until_refused(&running).await;
     fs::remove_file(&file).unwrap();
     running.signal("-HUP");
     write(true, "management = false\n[limits]\nbody = \"1KiB\"\n[listen]\naddress = \"127.0.0.2\"\n");
@@ -99,12 +100,18 @@ async fn a_file_that_changes_holds_without_a_restart() {
     until(413, async || ask(port, &post("/api/chat"), long.as_bytes()).await).await;
     assert_eq!(tags(port).await, 200);
     // Another key in the file: the old one ends, and so does what runs under it.
-    fs::write(&key, "another-key-of-the-operator-s-own").unwrap();
+    let other = "another-key-of-the-operator-s-own";
+    fs::write(&key, other).unwrap();
     until(401, async || tags(port).await).await;
+    // The new one is masked like the first, wherever somebody puts it.
+    let (head, planted) =
+        (post("/api/chat").replace(KEY, other), chat(false).replace(MODEL, &format!("x-{other}")));
+    assert_eq!(ask(port, &head, planted.as_bytes()).await, 404);
     let ended = tokio::time::timeout(PATIENCE, async { while conn.chunk().await.is_some() {} }).await;
     ended.expect("a stream outlives its key");
     let (code, errors) = running.stop();
     assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("model 'x-…:latest' not found") && !errors.contains(other), "{errors}");
     for words in
         ["the old one stays", "listen.address", "limits.body", "keys.api_key", "hold after a restart"]
     {

@@ -302,6 +302,22 @@ test("two tabs see each other's messages", async () => {
   await page.context().close();
 });
 
+test("the page says which model is the default, and asks for none by name", async () => {
+  const page = await open(chrome, gate);
+  const choice = page.getByLabel("Model", { exact: true });
+  await page.getByText("alpha:latest (default)").first().waitFor();
+  await choice.click();
+  await page.getByRole("button", { name: /beta:7b/ }).click();
+  assert.equal(await choice.textContent(), "beta:7b");
+  await choice.click();
+  await page.locator("#model-list li").filter({ hasText: "alpha:latestdefault" }).waitFor();
+  await page.getByRole("button", { name: "Default model" }).click();
+  assert.equal(await choice.textContent(), "alpha:latest (default)");
+  await send(page, "to whoever answers");
+  assert.equal((await gate.up.last()).asked.model, "alpha:latest");
+  await page.context().close();
+});
+
 test("model, system prompt and parameters go along, and a chat remembers them", async () => {
   const page = await open(chrome, gate);
   await page.getByLabel("Model", { exact: true }).click();

@@ -26,13 +26,17 @@ export class Models {
   }
 
   label() {
-    this.open.textContent = this.chosen || words.defaultModel;
-    const known = this.all.find((model) => model.name === this.chosen);
-    this.open.classList.toggle("loaded", known?.loaded === true);
+    this.open.textContent = this.chosen || words.defaultModel(this.usual?.name);
+    this.open.classList.toggle("loaded", this.current?.loaded === true);
+  }
+
+  /** The one that answers where none is chosen: the gateway marks it. */
+  get usual() {
+    return this.all.find((model) => model.default === true);
   }
 
   get current() {
-    return this.all.find((model) => model.name === this.chosen);
+    return this.chosen ? this.all.find((model) => model.name === this.chosen) : this.usual;
   }
 
   /** Why images may not be seen, or nothing. */
@@ -54,12 +58,12 @@ export class Models {
     const wanted = this.filter.value.trim().toLowerCase();
     const shown = this.all.filter((model) => model.name.toLowerCase().includes(wanted));
     const items = shown.map((model) => this.item(model.name, model.name, model));
-    if (!wanted) items.unshift(this.item("", words.defaultModel, {}));
+    if (!wanted) items.unshift(this.item("", words.defaultModel(), {}));
     this.list.replaceChildren(...items);
   }
 
   item(name, text, model) {
-    const notes = [size(model.size), model.loaded ? words.loaded : "", ...(model.capabilities ?? []).filter((what) => ["vision", "thinking", "tools"].includes(what))];
+    const notes = [model.default ? words.isDefault : "", size(model.size), model.loaded ? words.loaded : "", ...(model.capabilities ?? []).filter((what) => ["vision", "thinking", "tools"].includes(what))];
     const choice = button("", () => {
       this.choose(name);
       this.dialog.close();

@@ -104,7 +104,8 @@ export const words = {
   full: "This browser's storage is full: export your chats, then delete some.",
 
   // Models, parameters, images
-  defaultModel: "Default model",
+  isDefault: "default",
+  defaultModel: (name) => (name ? `${name} (default)` : "Default model"),
   loaded: "loaded",
   noVision: (names) => (names ? `This model does not see images. These do: ${names}.` : "This model may not see images."),
   imageBad: "This file is no image that this browser can read.",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use super::paths::listed;
-use crate::cli::tunnel;
+use crate::cli::{banner, tunnel};
 use crate::config::env::Env;
 use crate::config::keys::{KEYS, Kind};
 use crate::config::{Config, Faults, Keys, Raw};
@@ -148,6 +148,15 @@ pub(super) fn key_strength(keys: &Keys) -> Finding {
         ),
         Keys::Given(_) => Finding::ok(CHECK, format!("the given keys have {LONG} characters and more")),
     }
+}
+
+/// Whose key is it? The name is Ollama's, too.
+pub(super) fn key_origin(config: &Config) -> Finding {
+    const CHECK: &str = "key-origin";
+    if banner::may_be_inherited(config) {
+        return Finding::note(CHECK, banner::INHERITED, banner::KEEP_APART);
+    }
+    Finding::ok(CHECK, "no key is taken from a variable that other programs read")
 }
 
 pub(super) fn operators(config: &Config) -> Finding {

@@ -135,6 +135,7 @@ fn examine(config: &Config, args: &DoctorArgs, env: &Env) -> Result<bool, String
     report.add_all(tunnels);
     report.add(local::operators(config));
     report.add(local::key_strength(&config.keys));
+    report.add(local::key_origin(config));
     report.add(local::data_folder(&config.data_dir));
     report.add(local::config_file(config.file.as_deref()));
     report.add(local::secret_files(config, env));
@@ -215,7 +216,7 @@ fn may_go_there(target: &Target, health: Result<&Answer, &NoAnswer>) -> Result<(
     Err(why.into())
 }
 
-/// A model that can be asked something: the default one, else one that is loaded, else any. The error: why there is none, and what to do.
+/// A model that can be asked something: the default one, else one that is loaded, else any; never one that says that it cannot chat. The error: why there is none, and what to do.
 fn model(case: &Case<'_>) -> Result<String, (String, &'static str)> {
     const KEY: &str = "name a key with the scopes inference and read: --key-file FILE";
     const UP: &str = "start the model server, with a model: portcullis status";
@@ -228,14 +229,18 @@ fn model(case: &Case<'_>) -> Result<String, (String, &'static str)> {
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let list = value.get("models").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let name = |model: &Value| Some(model.get("name")?.as_str()?.to_owned());
-    let wanted = case.config.default_model.to_string();
-    let is_loaded = |model: &&Value| model.get("loaded").is_some_and(|loaded| loaded == true);
+    let is = |model: &Value, what: &str| model.get(what).is_some_and(|mark| mark == true);
+    let can_chat = |model: &&Value| {
+        let said = model.get("capabilities").and_then(Value::as_array).filter(|list| !list.is_empty());
+        said.is_none_or(|list| list.iter().any(|word| word == "completion"))
+    };
+    // The gateway marks the one that answers where a request names none.
+    let best = |model: &&Value| (!is(model, "default"), !is(model, "loaded"));
     list.iter()
-        .filter_map(name)
-        .find(|name| *name == wanted)
-        .or_else(|| list.iter().find(is_loaded).and_then(name))
-        .or_else(|| list.iter().find_map(name))
-        .ok_or_else(|| ("the list of models is empty".to_owned(), UP))
+        .filter(|model| can_chat(model) || is(model, "default"))
+        .min_by_key(best)
+        .and_then(name)
+        .ok_or_else(|| ("the list holds no model that can chat".to_owned(), UP))
 }
 
 /// A key to ask with: the one that was named, the configured one, the generated one. `None`: none is asked. The outer error: the named

@@ -18,9 +18,12 @@ const BYTES_A_TOKEN: usize = 4;
 const IMAGE_TOKENS: usize = 512;
 
 /// What the parts of a route share.
-#[derive(Debug)]
 pub(super) struct Draft<'r> {
     pub(super) rules: &'r Rules,
+    /// Says which model a request gets that names none; asked by such a request alone.
+    default: &'r dyn Fn() -> ModelName,
+    /// Was it asked?
+    by_default: bool,
     pub(super) caps: Caps,
     pub(super) body: Body,
     pub(super) dropped: Dropped,
@@ -39,10 +42,17 @@ pub(super) struct Draft<'r> {
 }
 
 impl<'r> Draft<'r> {
-    pub(super) fn new(rules: &'r Rules, caps: Caps, received: usize) -> Self {
+    pub(super) fn new(
+        rules: &'r Rules,
+        caps: Caps,
+        default: &'r dyn Fn() -> ModelName,
+        received: usize,
+    ) -> Self {
         let body = Body::object(received.saturating_add(SPARE));
         Self {
             rules,
+            default,
+            by_default: false,
             caps,
             body,
             dropped: Dropped::default(),
@@ -63,11 +73,11 @@ impl<'r> Draft<'r> {
 
     /// Reads and writes the model, the default one where none is named.
     pub(super) fn model(&mut self, top: &Entries<'_>) -> Result<ModelName, ValidateError> {
-        let name = match named(top, "model")? {
-            Some(name) => parsed(name)?,
-            None => self.rules.default_model.clone(),
-        };
-        self.put_model(name)
+        if let Some(name) = named(top, "model")? {
+            return self.put_model(parsed(name)?);
+        }
+        self.by_default = true;
+        self.put_model((self.default)())
     }
 
     /// Reads and writes the model of `/api/show`, which must be named; `name` counts where `model` is empty.
@@ -163,7 +173,8 @@ impl<'r> Draft<'r> {
         let prompt = text.saturating_add(self.images.saturating_mul(IMAGE_TOKENS));
         // Where there is nothing to answer, there is nothing to reserve.
         let tokens = if self.idle { (0, 0) } else { (prompt as u64, u64::from(self.output.unwrap_or(0))) };
-        Call { path, shape, model, stream, body, dropped: self.dropped.into_names(), tokens }
+        let (by_default, dropped) = (self.by_default, self.dropped.into_names());
+        Call { path, shape, model, by_default, stream, body, dropped, tokens }
     }
 }
 

@@ -20,7 +20,7 @@ mod tools;
 
 use crate::dialect::{Call, Shape};
 use crate::endpoint::Proxied;
-use crate::types::Caps;
+use crate::types::{Caps, ModelName};
 use crate::validate::bounds::{self, At};
 use crate::validate::json::{self, Entries, Json};
 use crate::validate::object::get;
@@ -28,10 +28,17 @@ use crate::validate::{Rules, ValidateError};
 
 use draft::{Draft, asks_stream};
 
-/// Judges a body, by the rules and by what this caller may ask for, and rebuilds it for the upstream.
-pub fn parse(endpoint: Proxied, body: &[u8], rules: &Rules, caps: Caps) -> Result<Call, ValidateError> {
+/// Judges a body, by the rules and by what this caller may ask for, and rebuilds it for the upstream. `default` says which model a
+/// request gets that names none.
+pub fn parse(
+    endpoint: Proxied,
+    body: &[u8],
+    rules: &Rules,
+    caps: Caps,
+    default: &dyn Fn() -> ModelName,
+) -> Result<Call, ValidateError> {
     let json::Document { top, mended } = json::parse(body)?;
-    let mut draft = Draft::new(rules, caps, body.len());
+    let mut draft = Draft::new(rules, caps, default, body.len());
     for field in &mended {
         draft.dropped.note("", field);
     }

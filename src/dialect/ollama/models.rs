@@ -3,8 +3,6 @@
 //! Takes the upstream's own answer; promises the same shape without models that cannot be used here and without what tells about
 //! its machine. A list is gone through entry by entry: one of megabytes costs no multiple of itself.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -30,20 +28,25 @@ struct Name<'a> {
     name: std::borrow::Cow<'a, str>,
 }
 
-/// The names in a list; none where it is none.
-pub fn names(list: &[u8]) -> BTreeSet<String> {
+/// The names in a list, in its order; none where it is none.
+pub fn listed(list: &[u8]) -> Vec<String> {
     let named: Option<Named<'_>> = serde_json::from_slice(list).ok();
     named.and_then(|list| list.models).into_iter().flatten().map(|model| model.name.into_owned()).collect()
 }
 
-/// `/api/tags` or `/api/ps` as they may be shown; `None` where it is no list. Models in `loaded` are marked; those that `shown` denies
-/// are left out.
-pub fn list(
-    body: &[u8],
-    cloud_models: bool,
-    loaded: &BTreeSet<String>,
-    shown: impl Fn(&str) -> bool,
-) -> Option<Vec<u8>> {
+/// What is added to the entry of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// It is in memory.
+    pub loaded: bool,
+    /// It answers where a request names none.
+    pub default: bool,
+    /// The longest context that it was made for.
+    pub context: Option<u64>,
+}
+
+/// `/api/tags` or `/api/ps` as they may be shown; `None` where it is no list. A model that gets no marks is left out.
+pub fn list(body: &[u8], cloud_models: bool, marks: impl Fn(&str) -> Option<Marks>) -> Option<Vec<u8>> {
     let list: List<'_> = serde_json::from_slice(body).ok()?;
     let mut out = b"{\"models\":[".to_vec();
     for raw in list.models.unwrap_or_default() {
@@ -52,13 +55,17 @@ pub fn list(
         if !cloud_models && (!text("remote_host").is_empty() || is_cloud_name(text("name"))) {
             continue;
         }
-        if !shown(text("name")) {
-            continue;
-        }
-        let is_loaded = loaded.contains(text("name"));
+        let Some(marks) = marks(text("name")) else { continue };
         without_paths(&mut entry);
-        if is_loaded && let Some(entry) = entry.as_object_mut() {
-            entry.insert("loaded".into(), Value::Bool(true));
+        if let Some(entry) = entry.as_object_mut() {
+            for (name, holds) in [("loaded", marks.loaded), ("default", marks.default)] {
+                if holds {
+                    entry.insert(name.into(), true.into());
+                }
+            }
+            if let Some(length) = marks.context {
+                entry.insert("context_length".into(), length.into());
+            }
         }
         if out.last() != Some(&b'[') {
             out.push(b',');
@@ -120,9 +127,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn shown(body: &Value, cloud: bool, loaded: &[&str]) -> Value {
-        let loaded = loaded.iter().map(|name| (*name).to_owned()).collect();
-        serde_json::from_slice(&list(body.to_string().as_bytes(), cloud, &loaded, |_| true).unwrap()).unwrap()
+    fn shown(body: &Value, cloud: bool, marked: &[&str]) -> Value {
+        let marks = |name: &str| {
+            let is = marked.contains(&name);
+            Some(Marks { loaded: is, default: is, context: is.then_some(8192) })
+        };
+        serde_json::from_slice(&list(body.to_string().as_bytes(), cloud, marks).unwrap()).unwrap()
     }
 
     #[test]
@@ -134,24 +144,21 @@ mod tests {
             {"name": "innocent:1b", "remote_host": "https://ollama.com:443"},
         ]});
         let expected = json!({"models": [
-            {"name": "alpha:latest", "size": 1, "details": {"parent_model": ""}, "loaded": true},
+            {"name": "alpha:latest", "size": 1, "details": {"parent_model": ""}, "loaded": true, "default": true, "context_length": 8192},
             {"name": "beta:latest", "details": {"parent_model": "alpha:latest"}},
         ]});
         assert_eq!(shown(&body, false, &["alpha:latest"]), expected);
         assert_eq!(shown(&body, true, &[])["models"].as_array().unwrap().len(), 4);
-        let only = |name: &str| name == "beta:latest";
-        let some = list(body.to_string().as_bytes(), false, &BTreeSet::new(), only).unwrap();
+        let only = |name: &str| (name == "beta:latest").then(Marks::default);
+        let some = list(body.to_string().as_bytes(), false, only).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&some).unwrap()["models"].as_array().unwrap().len(), 1);
         assert_eq!(shown(&json!({"models": null}), false, &[]), json!({"models": []}));
         for broken in ["", "[]", "{\"models\":1}", "<html>"] {
-            assert_eq!(list(broken.as_bytes(), true, &BTreeSet::new(), |_| true), None, "{broken}");
+            assert_eq!(list(broken.as_bytes(), true, |_| Some(Marks::default())), None, "{broken}");
         }
-        assert_eq!(names(body.to_string().as_bytes()).len(), 4);
-        assert_eq!(
-            names(br#"{"models":[{"name":"a:latest"},{"model":"x"}]}"#),
-            ["a:latest", ""].map(String::from).into()
-        );
-        assert!(names(b"<html>").is_empty());
+        assert_eq!(listed(body.to_string().as_bytes()).len(), 4);
+        assert_eq!(listed(br#"{"models":[{"name":"a:latest"},{"model":"x"}]}"#), ["a:latest", ""]);
+        assert!(listed(b"<html>").is_empty());
     }
 
     #[test]

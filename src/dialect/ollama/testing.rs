@@ -10,6 +10,7 @@ use crate::validate::{Rules, ValidateError};
 pub(super) fn rules() -> Rules {
     Rules {
         default_model: ModelName::parse("qwen3:4b").unwrap(),
+        default_chosen: true,
         limits: Limits { body: 20 << 20, ..Limits::default() },
         options: Options {
             num_ctx: true,
@@ -27,6 +28,7 @@ pub(super) fn under(route: Proxied, body: &str, rules: &Rules) -> Result<Call, V
         body.as_bytes(),
         rules,
         Caps { max_context, max_output: most, fill_output: most, unload: false },
+        &|| rules.default_model.clone(),
     )
 }
 

@@ -93,6 +93,27 @@ impl Model {
         self
     }
 
+    /// The same model, last changed then (RFC 3339).
+    #[must_use]
+    pub fn modified(mut self, at: &str) -> Self {
+        for value in [&mut self.listed, &mut self.shown] {
+            put(value, "modified_at", json!(at));
+        }
+        self
+    }
+
+    /// The same model as older servers list it: what it can do and its context stand in `/api/show` alone.
+    #[must_use]
+    pub fn tersely_listed(mut self) -> Self {
+        if let Value::Object(members) = &mut self.listed {
+            members.remove("capabilities");
+            if let Some(Value::Object(details)) = members.get_mut("details") {
+                details.remove("context_length");
+            }
+        }
+        self
+    }
+
     /// The same model as an alias of a cloud model: nothing in its name tells.
     #[must_use]
     pub fn remote(mut self, model: &str, host: &str) -> Self {
