@@ -151,12 +151,7 @@ impl App {
         let ops = bind_ops(&config.ops)?;
         // Behind the addresses: a start that fails at them leaves no mark in the audit.
         let ledger = Ledger::new(config.audit.mode);
-        let setup = Setup {
-            folder: Folder::open(&config.data_dir).map_err(StoreError::from)?,
-            store: Store::open(&config.data_dir)?,
-            keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
-        };
-        let writer = Writer::open(Arc::clone(&ledger), setup)?;
+        let writer = open_record(config, &ledger)?;
         let secrets = match &config.keys {
             Keys::Given(keys) => Secrets::of(keys),
             Keys::Generated | Keys::Public => Secrets::default(),
@@ -266,6 +261,16 @@ fn open_store(config: &Config) -> Result<Store, StoreError> {
         }
         other => other,
     }
+}
+
+/// The audit's writer, with a connection to the store of its own.
+fn open_record(config: &Config, ledger: &Arc<Ledger>) -> Result<Writer, BuildError> {
+    let setup = Setup {
+        folder: Folder::open(&config.data_dir).map_err(StoreError::from)?,
+        store: Store::open(&config.data_dir)?,
+        keep: config.audit.keep.map(|keep| i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)),
+    };
+    Ok(Writer::open(Arc::clone(ledger), setup)?)
 }
 
 /// Operators are few, and nobody may keep them from looking: who idles makes room. Their listener ends at once with the public one.

@@ -156,7 +156,7 @@ impl Keyring {
 
     /// The operator's keys of `before`, and those of the store. Secrets of `before` that are no longer there have ended, and with them what
     /// runs under them; their number. Each secret has an object of its own, so that one can end without the other.
-    pub fn renewed(before: &Self, rows: Vec<KeyRow>, secrets: &[Secret]) -> (Self, usize) {
+    pub fn renewed(before: &Self, rows: &[KeyRow], secrets: &[Secret]) -> (Self, usize) {
         let mut known: HashMap<Digest256, &Arc<Key>> = HashMap::new();
         let mut ring = Self::default();
         for entry in &before.sorted {
@@ -166,7 +166,7 @@ impl Keyring {
                 known.insert(entry.digest, &entry.key);
             }
         }
-        let mut ended = ring.name_anew(before, &rows);
+        let mut ended = ring.name_anew(before, rows);
         let rows: HashMap<&str, &KeyRow> =
             rows.iter().filter(|row| row.revoked_at.is_none()).map(|row| (row.id.as_str(), row)).collect();
         for secret in secrets {
@@ -317,9 +317,8 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_gone_ends_what_runs_with_it_and_nothing_else() {
-        let ring = |before: &Keyring, secrets: &[Secret]| {
-            Keyring::renewed(before, vec![row("a", None, None)], secrets)
-        };
+        let ring =
+            |before: &Keyring, secrets: &[Secret]| Keyring::renewed(before, &[row("a", None, None)], secrets);
         let (both, _) =
             ring(&Keyring::default(), &[secret("old", "a", Some(i64::MAX)), secret("new", "a", None)]);
         let (old, new) = (Arc::clone(both.find("old").unwrap()), Arc::clone(both.find("new").unwrap()));
@@ -333,17 +332,17 @@ mod tests {
         let given = Keyring::given(&["mine".into()]);
         let secrets = [secret("a", "a", None), secret("b", "b", None), secret("old", "b", Some(5))];
         let (ring, ended) =
-            Keyring::renewed(&given, vec![row("a", None, None), row("b", Some(i64::MAX), None)], &secrets);
+            Keyring::renewed(&given, &[row("a", None, None), row("b", Some(i64::MAX), None)], &secrets);
         assert_eq!(ended, 0);
         let a = Arc::clone(ring.find("a").unwrap());
         assert!(ring.find("b").is_some() && ring.find("mine").is_some());
         assert!(ring.find("old").is_none(), "its overlap is over");
         let changed = KeyRow { note: "a note changes nothing".into(), ..row("a", None, None) };
-        let (ring, ended) = Keyring::renewed(&ring, vec![changed, row("b", Some(5), None)], &secrets);
+        let (ring, ended) = Keyring::renewed(&ring, &[changed, row("b", Some(5), None)], &secrets);
         assert_eq!(ended, 0, "changed and gone are different things");
         assert!(Arc::ptr_eq(&a, ring.find("a").unwrap()), "the same object while nothing changes");
         assert!(ring.find("b").is_none(), "expired");
-        let (ring, ended) = Keyring::renewed(&ring, vec![row("a", None, Some(7))], &secrets);
+        let (ring, ended) = Keyring::renewed(&ring, &[row("a", None, Some(7))], &secrets);
         assert_eq!(ended, 3, "each secret");
         assert!(a.has_ended() && ring.find("a").is_none());
         assert!(ring.find("mine").is_some(), "the operator's own stay");

@@ -96,7 +96,7 @@ impl Ring {
         }
         let (mut rows, secrets) = (store.keys()?, store.secrets()?);
         rows.retain(|row| self.with_generated || !row.generated);
-        let (ring, ended) = Keyring::renewed(&self.keys.load(), rows, &secrets);
+        let (ring, ended) = Keyring::renewed(&self.keys.load(), &rows, &secrets);
         self.keys.store(Arc::new(ring));
         self.generation.store(generation, Ordering::Relaxed);
         if ended + self.end_issued() > 0 {

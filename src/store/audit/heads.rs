@@ -108,8 +108,12 @@ mod tests {
         let place = testing::Folder::new();
         let folder = Folder::make(&place.0).unwrap();
         let head = |segment: &str, rows| Anchor { segment: segment.into(), rows, head: [7; 32] };
-        let text: String =
-            (0..20_000).map(|n| format!("{}\n", head(if n < 10_000 { "a" } else { "b" }, n))).collect();
+        let lines: Vec<_> =
+            (0..20_000).map(|n| head(if n < 10_000 { "a" } else { "b" }, n).to_string()).collect();
+        let text = lines.join(
+            "
+",
+        );
         folder.write(Anchor::FILE, text.as_bytes()).unwrap();
         Anchor::compact(&folder).unwrap();
         assert!(Anchor::noted(&folder).unwrap() == [head("a", 9_999), head("b", 19_999)]);

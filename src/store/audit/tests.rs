@@ -231,8 +231,8 @@ fn a_chain_of_the_first_form_still_holds_and_goes_on_in_the_present_one() {
     old.pragma_update(None, "user_version", 1).unwrap();
     drop(old);
     let (mut store, key) = (Store::open(&folder.0).unwrap(), ChainKey::read(&folder.0).unwrap().unwrap());
-    let head = "92fc2f0eff0c-1 4 9f82c1c65a39f348ccb15de3bfe9d195a3ba995b81c348085a2824b8ef6d3585";
-    let anchors = [Anchor::parse(head).unwrap()];
+    let noted = "92fc2f0eff0c-1 4 9f82c1c65a39f348ccb15de3bfe9d195a3ba995b81c348085a2824b8ef6d3585";
+    let anchors = [Anchor::parse(noted).unwrap()];
     let report = store.verify(&key, &anchors, None).unwrap();
     assert_eq!((report.rows, report.segments, report.fault), (4, 1, None));
     let new = segment("new", anchors[0].head);
