@@ -167,6 +167,10 @@ impl Permit {
     /// model's time what went by; longer than that it cannot have been.
     pub fn settle(&mut self, used: Option<u64>, gpu_ms: Option<u64>) {
         self.settled = true;
+        // A key may always ask what it has used; an address without a budget may not.
+        if self.caller.key().is_none() && !self.limits.budgets() {
+            return;
+        }
         let mut gpu_ms = gpu_ms;
         let charge = self.charge.take();
         if let Some(charge) = &charge {

@@ -34,17 +34,26 @@ const LENGTH: usize = 1;
 const CODING: usize = 2;
 const EXPECT: usize = 3;
 
-/// One bit for each length that a name above has.
-const LENGTHS: u64 = {
-    let (mut lengths, mut at) = (0, 0);
-    while at < READ.len() {
-        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the length above")]
+/// The end of a list of places.
+const NONE: u8 = u8::MAX;
+
+/// For each length, the first name above that has it; and for each name, the next one of its length.
+const BY_LENGTH: ([u8; 64], [u8; READ.len()]) = {
+    let (mut first, mut next, mut at) = ([NONE; 64], [NONE; READ.len()], READ.len());
+    while at > 0 {
+        at -= 1;
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "evaluated by the compiler, within the lengths above"
+        )]
         {
-            lengths |= 1 << READ[at].0.len();
+            let length = READ[at].0.len();
+            next[at] = first[length];
+            first[length] = at as u8;
         }
-        at += 1;
     }
-    lengths
+    (first, next)
 };
 
 /// What the door itself has to know, and which of the others have stood already.
@@ -84,13 +93,18 @@ impl<'h> Known<'h> {
 }
 
 fn place(name: &[u8]) -> Option<(usize, bool)> {
-    if name.len() > 63 || LENGTHS >> name.len() & 1 == 0 {
-        return None;
-    }
+    let (first, next) = &BY_LENGTH;
     // The names above hold lower-case letters and hyphens: of all token bytes, only a letter's capital differs by this bit alone.
     let differ = |known: &str| known.bytes().zip(name).fold(0, |all, (own, b)| all | (own ^ (b | 0x20)));
-    let is = |known: &str| known.len() == name.len() && differ(known) == 0;
-    READ.iter().enumerate().find(|(_, (known, _))| is(known)).map(|(at, (_, once))| (at, *once))
+    let mut at = *first.get(name.len())?;
+    loop {
+        // Past the end of the list there is no name either.
+        let (known, once) = READ.get(usize::from(at))?;
+        if differ(known) == 0 {
+            return Some((usize::from(at), *once));
+        }
+        at = next.get(usize::from(at)).copied().unwrap_or(NONE);
+    }
 }
 
 /// A field's name and its value without the white space around it (RFC 9110 section 5.5).

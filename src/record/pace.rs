@@ -17,17 +17,16 @@ impl Pace {
     /// Counts an answer that was whole.
     pub(super) fn count(&mut self, row: &AuditRow) {
         let (Some(model), Some(worked), "done") = (&row.model, row.gpu_ms, &*row.ending) else { return };
-        if !self.0.contains_key(&**model) {
-            if self.0.len() >= MODELS {
-                return;
+        if let Some(last) = self.0.get_mut(&**model) {
+            if last.len() == ANSWERS {
+                last.pop_front();
             }
-            self.0.insert((**model).to_owned(), VecDeque::with_capacity(ANSWERS));
+            last.push_back(worked);
+        } else if self.0.len() < MODELS {
+            let mut first = VecDeque::with_capacity(ANSWERS);
+            first.push_back(worked);
+            self.0.insert((**model).to_owned(), first);
         }
-        let Some(last) = self.0.get_mut(&**model) else { return };
-        if last.len() == ANSWERS {
-            last.pop_front();
-        }
-        last.push_back(worked);
     }
 
     /// Milliseconds; `None` where nothing is known.

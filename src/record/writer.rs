@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_millis(500);
 /// A stop waits so long for a store that cannot be written.
 const LAST: Duration = Duration::from_secs(5);
+/// So often, where no rows come, it is looked whether an operator did something.
+const LOOK: Duration = Duration::from_millis(500);
 /// A head is noted so often while rows come.
 const NOTE: Duration = Duration::from_mins(1);
 
@@ -90,6 +92,7 @@ pub struct Writer {
     /// Ends that came before their begins.
     early: HashSet<u64>,
     flood: Flood,
+    looked: Instant,
     /// Was the last head not noted?
     unmarked: bool,
     /// Kept for its room.
@@ -122,6 +125,7 @@ impl Writer {
             open: HashSet::new(),
             early: HashSet::new(),
             flood: Flood::default(),
+            looked: Instant::now(),
             unmarked: false,
             events: Vec::new(),
         };
@@ -239,8 +243,12 @@ impl Writer {
         true
     }
 
-    /// Has an operator done something that is not in the chain yet?
-    fn has_actions(&self) -> bool {
+    /// Has an operator done something that is not in the chain yet? While nothing else is written, looked at now and then.
+    fn has_actions(&mut self) -> bool {
+        if self.looked.elapsed() < LOOK && !self.ledger.is_stopped() {
+            return false;
+        }
+        self.looked = Instant::now();
         self.setup.store.has_unsealed().unwrap_or(false)
     }
 

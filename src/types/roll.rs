@@ -6,6 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
+use foldhash::fast::RandomState;
+
 /// Entries that one insertion looks at.
 const STEPS: usize = 4;
 /// Entries that newcomers share while the map is full.
@@ -25,7 +27,8 @@ pub enum Worth {
 /// The map.
 #[derive(Debug)]
 pub struct Roll<K, V> {
-    map: HashMap<K, V>,
+    /// Asked on the way of every request, with names that callers choose: hashed quickly, from a seed that they do not know.
+    map: HashMap<K, V, RandomState>,
     /// Each key once, the next to be looked at in front.
     order: VecDeque<K>,
     shared: Vec<V>,
@@ -40,7 +43,7 @@ pub struct Roll<K, V> {
 impl<K: Hash + Eq + Clone, V> Roll<K, V> {
     /// For `many` entries without a thought, and `most` in any case.
     pub fn new(many: usize, most: usize) -> Self {
-        Self { map: HashMap::new(), order: VecDeque::new(), shared: Vec::new(), many, most, looks: 0 }
+        Self { map: HashMap::default(), order: VecDeque::new(), shared: Vec::new(), many, most, looks: 0 }
     }
 
     /// Every entry that somebody has alone.
