@@ -35,7 +35,12 @@ use upload::Memory;
 pub use upload::{Share, Watch};
 
 fn moment() -> Moment {
-    Moment { now: clock::now(), wall: crate::store::wall() }
+    at(clock::now())
+}
+
+/// The moment at which a task's clock stood: the system's is read once less.
+fn at(now: Millis) -> Moment {
+    Moment { now, wall: crate::store::wall() }
 }
 
 /// The state of a rate after a request.
@@ -151,7 +156,7 @@ impl Admit {
         let mut permit = Box::new(Permit::new(caller, principal, limits, meter));
         // First what costs no allowance: a refused request should not use up the minute.
         if limits.budgets() {
-            let (at, mut budget) = (moment(), permit.meter.budget());
+            let (at, mut budget) = (at(now), permit.meter.budget());
             let spent = budget.spent(&limits, at).filter(|_| spends);
             let tokens = budget.state(&limits, at);
             drop(budget);
@@ -264,19 +269,25 @@ mod tests {
         let limits = Limits { tokens_per_minute: Some(1_000), ..Limits::default() };
         let stage = Admit::new(&limits, Vec::new());
         let mut first = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        assert_eq!(first.caps().fill_output, Some(500), "half of what is left");
-        first.reserve((100, 500), || None).unwrap();
+        assert_eq!(first.caps(clock::now()).fill_output, Some(500), "half of what is left");
+        first.reserve((100, 500), || None, clock::now()).unwrap();
         let mut second = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        assert!(matches!(second.reserve((100, 500), || None), Err(AdmitError::Budget { limit: 1_000, .. })));
+        assert!(matches!(
+            second.reserve((100, 500), || None, clock::now()),
+            Err(AdmitError::Budget { limit: 1_000, .. })
+        ));
         drop(second);
         first.settle(Some(30), Some(0));
         assert_eq!(stage.used(&first).day_tokens, 30);
         drop(first);
         let mut third = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        third.reserve((900, 60), || None).unwrap();
+        third.reserve((900, 60), || None, clock::now()).unwrap();
         drop(third);
         let mut fourth = stage.admit(caller("1.1.1.1"), true, 5).unwrap();
-        assert!(fourth.reserve((900, 60), || None).is_ok(), "what was never answered is given back");
+        assert!(
+            fourth.reserve((900, 60), || None, clock::now()).is_ok(),
+            "what was never answered is given back"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Running;
 use super::budget::Budget;
 use super::gpu::Charge;
-use super::{AdmitError, Effective, Meter, RateState, TokenState, moment};
+use super::{AdmitError, Effective, Meter, RateState, TokenState, at, moment};
 use crate::identify::Caller;
 use crate::listen::clock::{Clock, Millis};
 use crate::record::Began;
@@ -117,7 +117,7 @@ impl Permit {
     }
 
     /// What the request may ask for. Where a budget of tokens holds, an answer gets an end: what was not reserved could not be refused.
-    pub fn caps(&self) -> Caps {
+    pub fn caps(&self, now: Millis) -> Caps {
         let (max_context, own) = (self.limits.max_context, self.limits.max_output_tokens);
         let unload = self.caller.key().is_some_and(|key| key.scopes.allow(Scope::Admin));
         if !self.limits.bounds_tokens() {
@@ -125,7 +125,7 @@ impl Permit {
         }
         let most = u32::try_from(self.limits.most_tokens()).unwrap_or(u32::MAX);
         let max_output = own.unwrap_or(u32::MAX).min(most);
-        let left = self.meter.budget().left(&self.limits, moment());
+        let left = self.meter.budget().left(&self.limits, at(now));
         let left = u32::try_from(left.max(SHORT_ANSWER)).unwrap_or(u32::MAX);
         // Half of what is left at most, so that the prompt fits beside it.
         let fill_output = Some(ANSWER.min(max_output).min((left / 2).max(1)));
@@ -142,6 +142,7 @@ impl Permit {
         &mut self,
         (prompt, output): (u64, u64),
         mean: impl FnOnce() -> Option<Millis>,
+        now: Millis,
     ) -> Result<(), AdmitError> {
         self.prompt = prompt;
         if !self.limits.budgets() {
@@ -151,7 +152,7 @@ impl Permit {
         let tokens = prompt.saturating_add(output).min(self.limits.most_tokens());
         let tokens = if self.limits.bounds_tokens() { tokens } else { 0 };
         let began = self.goes_out();
-        let (at, meter) = (moment(), Arc::clone(&self.meter));
+        let (at, meter) = (at(now), Arc::clone(&self.meter));
         let mut budget = meter.budget();
         let reserved = budget.reserve(&self.limits, tokens, at);
         self.tokens = budget.state(&self.limits, at);

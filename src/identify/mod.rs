@@ -120,9 +120,16 @@ impl Identify {
             .rsplit_once(':')
             .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
         let bare = name.trim_matches(['[', ']']);
-        let loopback = bare.eq_ignore_ascii_case("localhost")
-            || bare.to_ascii_lowercase().ends_with(".localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let names_loopback = |suffix: &str| {
+            let at = bare.len().saturating_sub(suffix.len());
+            bare.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        };
+        let is_number = bare.contains(':') || bare.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let loopback = if is_number {
+            bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        } else {
+            bare.eq_ignore_ascii_case("localhost") || names_loopback(".localhost")
+        };
         let ours =
             self.hosts.iter().any(|own| own.eq_ignore_ascii_case(bare) || own.eq_ignore_ascii_case(host));
         loopback || ours

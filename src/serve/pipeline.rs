@@ -22,7 +22,7 @@ use crate::dialect::{Call, Shape};
 use crate::endpoint::{self, Endpoint, Needs, Proxied};
 use crate::forward::{self, Held, Late, Opened, Opening, Relay, ReplyBody, Stream};
 use crate::identify::IdentifyError;
-use crate::listen::clock::{self, Clock, NEVER};
+use crate::listen::clock::{self, Clock, Millis, NEVER};
 use crate::queue::{Account, Phase, Progress};
 use crate::record::{Began, Ending, Record};
 use crate::respond::{Failure, cors, head};
@@ -112,10 +112,10 @@ pub(super) fn run<'a>(
         // Not before: whoever sends for minutes keeps no place from others.
         recording::place(visit).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
-        let mut call = parse(gate, proxied, &bytes, &permit)?;
+        let mut call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
         if call.is_by_default() && !gate.rules.default_chosen && gate.pool.may_look(visit.state.clock.now()) {
             Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
-            call = parse(gate, proxied, &bytes, &permit)?;
+            call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
         }
         drop(bytes);
         share.becomes(call.body().len());
@@ -134,15 +134,22 @@ pub(super) fn run<'a>(
             return Box::pin(lists::show(gate, visit, target.call(), permit)).await;
         }
         let call = target.call();
-        permit.reserve(call.tokens(), || gate.desk.ledger.metrics.mean_work(call.model()))?;
+        let mean = || gate.desk.ledger.metrics.mean_work(call.model());
+        permit.reserve(call.tokens(), mean, visit.state.clock.now())?;
         let progress = phases.then(|| Arc::new(Progress::default()));
         proxy(gate, visit, permit, (target, share), progress).await
     }
 }
 
-fn parse(gate: &Gate, proxied: Proxied, bytes: &[u8], permit: &Permit) -> Result<Call, ValidateError> {
+fn parse(
+    gate: &Gate,
+    proxied: Proxied,
+    bytes: &[u8],
+    permit: &Permit,
+    now: Millis,
+) -> Result<Call, ValidateError> {
     let default = || gate.default_model(permit.caller());
-    ollama::parse(proxied, bytes, &gate.rules, permit.caps(), &default)
+    ollama::parse(proxied, bytes, &gate.rules, permit.caps(now), &default)
 }
 
 /// The names of what was dropped; they are a caller's text.
