@@ -153,7 +153,7 @@ impl Admit {
         let limits = Effective::of(&self.limits, caller.key().map(|key| &key.limits));
         let principal = principal(&caller);
         let meter = self.meter(&principal, now);
-        let mut permit = Box::new(Permit::new(caller, principal, limits, meter));
+        let mut permit = Permit::new(caller, principal, limits, meter);
         // First what costs no allowance: a refused request should not use up the minute.
         if limits.budgets() {
             let (at, mut budget) = (at(now), permit.meter.budget());

@@ -49,13 +49,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) const fn new(
+    /// Boxed at once: it is handed on from room to room.
+    pub(super) fn new(
         caller: Caller,
         principal: Principal,
         limits: Effective,
         meter: Arc<Meter>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             caller,
             principal,
             limits,
@@ -68,7 +69,7 @@ impl Permit {
             began: None,
             charge: None,
             settled: false,
-        }
+        })
     }
 
     /// How many of its principal have their turn.

@@ -7,54 +7,43 @@ use super::head::{Reject, bad};
 const ONCE: bool = true;
 const OFTEN: bool = false;
 
-/// By name; the first ones have a place in [`Known`].
-const READ: [(&str, bool); 19] = [
-    ("host", ONCE),
-    ("content-length", ONCE),
-    ("transfer-encoding", ONCE),
-    ("expect", ONCE),
-    ("content-type", ONCE),
-    ("content-encoding", ONCE),
-    ("authorization", ONCE),
-    ("x-api-key", ONCE),
-    ("cf-connecting-ip", ONCE),
-    ("cf-access-jwt-assertion", ONCE),
-    ("origin", ONCE),
-    ("x-forwarded-for", OFTEN),
-    ("connection", OFTEN),
-    ("access-control-request-method", ONCE),
-    ("accept-encoding", OFTEN),
-    ("if-none-match", OFTEN),
-    ("x-portcullis-phases", ONCE),
-    ("access-control-request-headers", OFTEN),
-    ("sec-fetch-site", ONCE),
-];
-const HOST: usize = 0;
-const LENGTH: usize = 1;
-const CODING: usize = 2;
-const EXPECT: usize = 3;
+const HOST: u8 = 0;
+const LENGTH: u8 = 1;
+const CODING: u8 = 2;
+const EXPECT: u8 = 3;
 
-/// The end of a list of places.
-const NONE: u8 = u8::MAX;
+/// The number of a field that is read, and how often it may stand. By length first, so that a name is compared with one or two.
+fn place(name: &[u8]) -> Option<(u8, bool)> {
+    Some(match name.len() {
+        4 if is(name, b"host") => (HOST, ONCE),
+        6 if is(name, b"expect") => (EXPECT, ONCE),
+        6 if is(name, b"origin") => (4, ONCE),
+        9 if is(name, b"x-api-key") => (5, ONCE),
+        10 if is(name, b"connection") => (6, OFTEN),
+        12 if is(name, b"content-type") => (7, ONCE),
+        13 if is(name, b"authorization") => (8, ONCE),
+        13 if is(name, b"if-none-match") => (9, OFTEN),
+        14 if is(name, b"content-length") => (LENGTH, ONCE),
+        14 if is(name, b"sec-fetch-site") => (10, ONCE),
+        15 if is(name, b"accept-encoding") => (11, OFTEN),
+        15 if is(name, b"x-forwarded-for") => (12, OFTEN),
+        16 if is(name, b"content-encoding") => (13, ONCE),
+        16 if is(name, b"cf-connecting-ip") => (14, ONCE),
+        17 if is(name, b"transfer-encoding") => (CODING, ONCE),
+        19 if is(name, b"x-portcullis-phases") => (15, ONCE),
+        23 if is(name, b"cf-access-jwt-assertion") => (16, ONCE),
+        29 if is(name, b"access-control-request-method") => (17, ONCE),
+        30 if is(name, b"access-control-request-headers") => (18, OFTEN),
+        _ => return None,
+    })
+}
 
-/// For each length, the first name above that has it; and for each name, the next one of its length.
-const BY_LENGTH: ([u8; 64], [u8; READ.len()]) = {
-    let (mut first, mut next, mut at) = ([NONE; 64], [NONE; READ.len()], READ.len());
-    while at > 0 {
-        at -= 1;
-        #[expect(
-            clippy::indexing_slicing,
-            clippy::cast_possible_truncation,
-            reason = "evaluated by the compiler, within the lengths above"
-        )]
-        {
-            let length = READ[at].0.len();
-            next[at] = first[length];
-            first[length] = at as u8;
-        }
-    }
-    (first, next)
-};
+/// Is it this name, but for capitals? The names above hold lower-case letters and hyphens: of all token bytes, only a letter's capital
+/// differs by this bit alone.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    <&[u8; N]>::try_from(name)
+        .is_ok_and(|name| known.iter().zip(name).fold(0, |all, (own, b)| all | (own ^ (b | 0x20))) == 0)
+}
 
 /// What the door itself has to know, and which of the others have stood already.
 #[derive(Debug, Default)]
@@ -90,32 +79,6 @@ impl<'h> Known<'h> {
         }
         Ok(!matches!(at, LENGTH | CODING | EXPECT))
     }
-}
-
-fn place(name: &[u8]) -> Option<(usize, bool)> {
-    let (first, next) = &BY_LENGTH;
-    let mut at = *first.get(name.len())?;
-    loop {
-        // Past the end of the list there is no name either.
-        let (known, once) = READ.get(usize::from(at))?;
-        if is_same(known.as_bytes(), name) {
-            return Some((usize::from(at), *once));
-        }
-        at = next.get(usize::from(at)).copied().unwrap_or(NONE);
-    }
-}
-
-/// Are these of the same length the same, but for capitals? The known ones hold lower-case letters and hyphens: of all token bytes, only
-/// a letter's capital differs by this bit alone. Eight bytes at a time.
-fn is_same(known: &[u8], name: &[u8]) -> bool {
-    const SMALL: u64 = 0x2020_2020_2020_2020;
-    let ((known, rest_known), (name, rest)) = (known.as_chunks::<8>(), name.as_chunks::<8>());
-    let words = known
-        .iter()
-        .zip(name)
-        .fold(0, |all, (own, other)| all | (u64::from_ne_bytes(*own) ^ (u64::from_ne_bytes(*other) | SMALL)));
-    let bytes = rest_known.iter().zip(rest).fold(0, |all, (own, b)| all | (own ^ (b | 0x20)));
-    words == 0 && bytes == 0
 }
 
 /// A field's name and its value without the white space around it (RFC 9110 section 5.5).
@@ -173,9 +136,35 @@ mod tests {
 
     #[test]
     fn every_field_that_is_read_has_its_place() {
-        for (at, (name, once)) in READ.iter().enumerate() {
-            assert_eq!(place(name.to_ascii_uppercase().as_bytes()), Some((at, *once)), "{name}");
+        let names = [
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "expect",
+            "origin",
+            "x-api-key",
+            "connection",
+            "content-type",
+            "authorization",
+            "if-none-match",
+            "sec-fetch-site",
+            "accept-encoding",
+            "x-forwarded-for",
+            "content-encoding",
+            "cf-connecting-ip",
+            "x-portcullis-phases",
+            "cf-access-jwt-assertion",
+            "access-control-request-method",
+            "access-control-request-headers",
+        ];
+        let mut places: Vec<u8> = Vec::new();
+        for name in names {
+            let (lower, upper) = (place(name.as_bytes()), place(name.to_ascii_uppercase().as_bytes()));
+            assert!(lower.is_some() && lower == upper, "{name}");
+            places.extend(lower.map(|(at, _)| at));
         }
+        places.sort_unstable();
+        assert!(places.iter().copied().eq(0..19), "each has a number of its own: {places:?}");
         for byte in (0..=255).filter(|&byte| is_token_byte(byte) && !byte.eq_ignore_ascii_case(&b'h')) {
             assert_eq!(place(&[byte, b'o', b's', b't']), None, "{byte}");
         }

@@ -249,12 +249,11 @@ impl<'a> Reader<'a> {
                 return Err(self.expected("expected a colon"));
             }
             self.blank();
-            let value = self.value(depth)?;
+            entries.push((key, self.value(depth)?));
             if self.half > 0 && depth == TOP {
                 self.half = 0;
-                self.mended.push(key.clone());
+                self.mended.extend(entries.last().map(|(key, _)| key.clone()));
             }
-            entries.push((key, value));
             self.blank();
             if self.skip(b'}') {
                 return Ok(Json::Obj(entries));

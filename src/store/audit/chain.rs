@@ -202,7 +202,8 @@ fn canonical(form: u8, row: &AuditRow, out: &mut Vec<u8>) {
     for part in [row.upstream.as_deref(), Some(&*row.ending), row.reason.as_deref()] {
         text(out, part);
     }
-    if form >= 2 {
+    // At the end, where what is absent may take no room: every row but an operator's is without it.
+    if form >= 2 && row.action.is_some() {
         text(out, row.action.as_deref());
     }
 }

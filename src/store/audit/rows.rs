@@ -10,7 +10,7 @@ use crate::store::usage::{self, UsageRow};
 use crate::store::{Store, StoreError, actions};
 
 const COLUMNS: &str = "boot, n, time, request_id, key_id, peer, method, route, model, dialect, stream, bytes_in, bytes_out, \
-     prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, status, ending, reason, count, action, mac";
+     prompt_tokens, output_tokens, estimated, queue_ms, first_ms, total_ms, gpu_ms, upstream, status, ending, reason, count, mac, action";
 
 fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
     let text = |at: usize| row.get::<_, String>(at).map(Cow::Owned);
@@ -52,17 +52,18 @@ fn chained(row: &Row<'_>) -> rusqlite::Result<Chained> {
             ending: text(23)?,
             reason: optional(24)?.map(Cow::Owned),
             count: row.get(25)?,
-            action: optional(26)?.map(Into::into),
+            action: optional(27)?.map(Into::into),
         },
-        mac: row.get(27)?,
+        mac: row.get(26)?,
     })
 }
 
-/// The statement that a batch's rows are written with: made ready once, not once a row.
+/// The statement that a batch's rows are written with: made ready once, not once a row. Rows of requests have no action.
 fn inserting(db: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    let columns = COLUMNS.trim_end_matches(", action");
     db.prepare_cached(&format!(
-        "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
+        "INSERT INTO audit ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
     ))
 }
 
@@ -99,7 +100,6 @@ fn insert(
         row.ending,
         row.reason,
         row.count,
-        row.action,
         mac
     ])?;
     Ok(())
@@ -166,6 +166,10 @@ impl Store {
                 next.rows += 1;
                 next.head = key.link(next.form, &next.head, row, &mut scratch);
                 insert(&mut statement, &next.name, next.rows, row, &next.head)?;
+                if let Some(action) = &row.action {
+                    let at = change.last_insert_rowid();
+                    change.execute("UPDATE audit SET action = ?2 WHERE seq = ?1", params![at, action])?;
+                }
             }
         }
         {
