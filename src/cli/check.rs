@@ -38,7 +38,8 @@ pub(super) fn run(flags: &Flags, args: CheckArgs, env: &Env) -> ExitCode {
                 .iter()
                 .map(|fault| json!({"key": fault.key, "origin": fault.origin, "message": fault.message}))
                 .collect();
-            say(json!({"ok": false, "faults": list, "warnings": []}));
+            let file = flags.file(env).map(|path| banner::shown(&path));
+            say(json!({"ok": false, "file": file, "faults": list, "warnings": []}));
             ExitCode::from(WRONG)
         }
         Err(faults) => wrong(&faults),

@@ -132,14 +132,8 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return wrong(&faults),
     };
-    if matches!(command, KeyCommand::Create(_)) && !Store::is_in(&config.data_dir) {
-        complain(format_args!(
-            "warning: there was no store in {}; one is made. A gateway with another data folder will not know this key (data.dir, PORTCULLIS_DATA_DIR)",
-            config.data_dir.display()
-        ));
-    }
     let work = || -> Result<(), Trouble> {
-        let mut store = Store::open(&config.data_dir)?;
+        let mut store = opened(&config, matches!(command, KeyCommand::Create(_)))?;
         match command {
             KeyCommand::Create(args) => create(&mut store, args, &config),
             KeyCommand::List(args) => list(&store, args.json),
@@ -149,6 +143,23 @@ pub(super) fn run(flags: &Flags, command: &KeyCommand, env: &Env) -> ExitCode {
         }
     };
     ended(work())
+}
+
+/// Only a new key makes a store where there is none: whoever looks in the wrong folder leaves nothing there.
+fn opened(config: &Config, is_new: bool) -> Result<Store, Trouble> {
+    let folder = config.data_dir.display();
+    let is_there = Store::is_in(&config.data_dir);
+    if !is_there && !is_new {
+        return Err(Trouble::Failed(format!(
+            "there is no store in {folder}, and so no key; `portcullis key create` makes both. Are they in another folder? (data.dir, PORTCULLIS_DATA_DIR)"
+        )));
+    }
+    if !is_there {
+        complain(format_args!(
+            "warning: there was no store in {folder}; one is made. A gateway with another data folder will not know this key (data.dir, PORTCULLIS_DATA_DIR)"
+        ));
+    }
+    Ok(if is_new { Store::open(&config.data_dir)? } else { Store::read(&config.data_dir)? })
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {

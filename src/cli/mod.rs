@@ -178,6 +178,11 @@ impl Flags {
         Ok(config)
     }
 
+    /// The configuration file, whatever stands in it.
+    fn file(&self, env: &Env) -> Option<PathBuf> {
+        Config::read(self.config.as_deref(), env, |_, _| {}).0.file
+    }
+
     fn load(&self, env: &Env, more: impl FnOnce(&mut Raw)) -> Result<Config, Faults> {
         let (named, found) = (self.config.as_deref(), self.found.as_deref());
         let config = Config::load_again(named, found, env, |raw, faults| {

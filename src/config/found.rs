@@ -33,8 +33,12 @@ impl Place {
         let mut file = File::open(path).map_err(fault)?;
         // What is judged is what is read.
         let owner = file.metadata().map_err(fault)?.uid();
+        // A link of somebody else's to a file of ours chooses one that was never meant to be found here.
+        let link = path.symlink_metadata().map_err(fault)?.uid();
         let us = rustix::process::geteuid().as_raw();
-        if matches!(self, Self::Found(_)) && owner != us && owner != 0 {
+        let is_foreign = |uid: &u32| *uid != us && *uid != 0;
+        let foreign = [owner, link].into_iter().find(is_foreign);
+        if let (Self::Found(_), Some(owner)) = (self, foreign) {
             return Err(format!(
                 "{0} {UNREADABLE} unasked: it was found in the working folder and belongs to uid {owner}, not to uid {us}; if you mean it: --config {0}",
                 path.display()
@@ -60,6 +64,12 @@ mod tests {
             chown(&path, Some(4_321), None).unwrap();
             let said = Place::Found(path.clone()).read().unwrap_err();
             assert!(said.contains("belongs to uid 4321") && said.contains("--config"), "{said}");
+            let link = path.with_extension("link");
+            std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(4_321), None).unwrap();
+            let said = Place::Found(link.clone()).read().unwrap_err();
+            assert!(said.contains("belongs to uid 4321"), "{said}");
+            std::fs::remove_file(link).unwrap();
         }
         assert!(Place::Named(path.clone()).read().is_ok_and(|text| text.is_some()));
         std::fs::remove_file(&path).unwrap();

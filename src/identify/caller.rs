@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Key, PeerError, TokenError};
-use crate::types::{KeyId, ModelName, Scope};
+use crate::types::{KeyId, ModelName, Scope, Scopes};
 
 /// Somebody who may call, and what they may do.
 #[derive(Debug, Clone)]
@@ -30,6 +30,12 @@ impl Caller {
     /// Did they themselves present a key? What a browser sends by itself is no sign that its user meant it.
     pub const fn has_presented_key(&self) -> bool {
         self.key.is_some() && !self.ambient
+    }
+
+    /// May they do this? Without a key: what everybody may in public mode.
+    pub fn may(&self, scope: Scope) -> Result<(), IdentifyError> {
+        let scopes = self.key().map_or(Scopes::USE, |key| key.scopes);
+        if scopes.allow(scope) { Ok(()) } else { Err(IdentifyError::Scope(scope)) }
     }
 
     /// The key; `None` in public mode.

@@ -22,7 +22,7 @@ use http::HeaderMap;
 
 use crate::config::{self, Config, Listen, Origins};
 use crate::listen::clock::Millis;
-use crate::types::{Scope, Scopes};
+use crate::types::Scope;
 
 pub use caller::{Caller, IdentifyError};
 use credential::assertion;
@@ -235,11 +235,8 @@ impl Identify {
 
 /// May they do this?
 fn within(caller: Caller, scope: Option<Scope>) -> Result<Caller, IdentifyError> {
-    let scopes = caller.key().map_or(Scopes::USE, |key| key.scopes);
-    match scope.filter(|scope| !scopes.allow(*scope)) {
-        None => Ok(caller),
-        Some(scope) => Err(IdentifyError::Scope(scope)),
-    }
+    scope.map_or(Ok(()), |scope| caller.may(scope))?;
+    Ok(caller)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::store::audit::AuditRow;
 
 /// Rows of one key or address, route and status in a minute.
 const FIRST: u64 = 10;
-/// Different ones in a minute; beyond it all stand in one row.
+/// Different ones of strangers in a minute; beyond it all stand in one row. Keys are given out by the operator, and are counted each.
 const MOST: usize = 4_096;
 /// Rows of all strangers together in a minute.
 const STRANGERS: usize = 600;
@@ -32,6 +32,8 @@ struct Who {
 pub(super) struct Flood {
     minute: i64,
     seen: HashMap<Who, (u64, Option<AuditRow>)>,
+    /// How many of them are of strangers.
+    kinds: usize,
     /// Rows that strangers had of their own.
     strangers: usize,
     others: Option<AuditRow>,
@@ -45,10 +47,11 @@ impl Flood {
         // A key is a key from whatever address.
         let peer = if is_stranger { row.peer } else { None };
         let who = Who { key, peer, route: row.route.clone(), status: row.status };
-        if self.seen.len() >= MOST && !self.seen.contains_key(&who) {
+        if is_stranger && self.kinds >= MOST && !self.seen.contains_key(&who) {
             self.count(&row);
             return None;
         }
+        self.kinds += usize::from(is_stranger && !self.seen.contains_key(&who));
         let (seen, counted) = self.seen.entry(who).or_default();
         *seen += row.count;
         let has_room = !is_stranger || self.strangers < STRANGERS - LOUDEST;
@@ -68,7 +71,10 @@ impl Flood {
         let others = self.others.get_or_insert_with(|| AuditRow {
             peer: None,
             key_id: None,
+            method: "-".into(),
+            route: "-".into(),
             model: None,
+            status: 0,
             reason: Some("refusals beyond the rows of this minute, of any kind and address".into()),
             count: 0,
             ..row.clone()
@@ -90,7 +96,7 @@ impl Flood {
         for quiet in strangers.drain(room.min(strangers.len())..) {
             self.count(&quiet);
         }
-        self.strangers = 0;
+        (self.kinds, self.strangers) = (0, 0);
         rows.extend(strangers);
         rows.extend(self.others.take());
         rows.into_iter().map(several).collect()
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn known_keys_have_their_rows_whatever_strangers_do() {
         let mut flood = Flood::default();
-        (0..3_000).for_each(|peer| drop(flood.row(refused(peer))));
+        (0..6_000).for_each(|peer| drop(flood.row(refused(peer))));
         let known = AuditRow { key_id: Some("Ab12Cd34".into()), status: 429, ..refused(9) };
         assert!(flood.row(known).is_some());
     }

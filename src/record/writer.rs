@@ -317,6 +317,10 @@ impl Writer {
         self.segments += 1;
         self.noted = (0, Instant::now());
         self.setup.store.keep_segment(&self.key, &self.segment)?;
+        // A gateway that never stops has a file of heads that never ends, but for this.
+        if let Err(error) = Anchor::compact(&self.setup.folder) {
+            tracing::warn!(%error, "the file of heads was not made smaller");
+        }
         past::drop_old(&mut self.setup.store, &self.key, self.setup.keep)
     }
 

@@ -98,14 +98,24 @@ impl Ops {
         };
         let now = state.clock.now();
         // The peer itself: what a proxy says counts on the public listener.
-        let caller = gate
-            .identify
-            .by_key(Some(peer.ip()), &request.headers, Some(Scope::Admin), now)
-            .inspect_err(|error| {
-                if matches!(error, IdentifyError::Wrong(_) | IdentifyError::LockedOut { .. }) {
-                    tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");
-                }
-            })?;
+        let identified = gate.identify.by_key(Some(peer.ip()), &request.headers, None, now);
+        let caller = identified.inspect_err(|error| {
+            if matches!(error, IdentifyError::Wrong(_) | IdentifyError::LockedOut { .. }) {
+                tracing::warn!(client = %peer.ip(), reason = %error, "admin API refused");
+            }
+        })?;
+        let by = Actor {
+            by: caller.key_id().map_or_else(|| "-".to_owned(), ToString::to_string),
+            via: "api",
+            peer: Some(peer.ip()),
+            request_id: id.0,
+        };
+        if let Err(error) = caller.may(Scope::Admin) {
+            tracing::warn!(client = %peer.ip(), by = by.by, reason = %error, "admin API refused");
+            let ring = Arc::clone(ring);
+            blocking(move || admin::note_refused(&ring, &by)).await??;
+            return Err(error.into());
+        }
         // What asks for nothing but to look has no body to speak of.
         let keyed = caller.has_presented_key() || request.method == Method::GET;
         intake::media_type(&request.headers, keyed)?;
@@ -119,19 +129,11 @@ impl Ops {
             path: request.uri.path().to_owned(),
             query: request.uri.query().unwrap_or("").to_owned(),
             body,
-            by: Actor {
-                by: caller.key_id().map_or_else(|| "-".to_owned(), ToString::to_string),
-                via: "api",
-                peer: Some(peer.ip()),
-                request_id: id.0,
-            },
+            by,
         };
-        // Not on a worker: a store that is locked would hold up whoever shares it.
         let (ring, folder, reads) = (Arc::clone(ring), self.folder.clone(), Arc::clone(&self.reads));
-        let work = tokio::task::spawn_blocking(move || {
-            admin::answer(&Admin { ring: &ring, folder: &folder, reads: &reads }, &asked)
-        });
-        let (status, value) = work.await.map_err(|error| Failure::internal(error.to_string()))??;
+        let work = move || admin::answer(&Admin { ring: &ring, folder: &folder, reads: &reads }, &asked);
+        let (status, value) = blocking(work).await??;
         if request.method != Method::GET {
             let by = caller.key_id().map(ToString::to_string);
             let path = self.front.gate().desk.secrets.shown(request.uri.path());
@@ -139,6 +141,11 @@ impl Ops {
         }
         Ok((status, head::JSON, value.to_string().into_bytes()))
     }
+}
+
+/// Not on a worker: a store that is locked would hold up whoever shares it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Failure::internal(error.to_string()))
 }
 
 impl Handler for Ops {

@@ -177,14 +177,14 @@ impl Store {
         Ok(note(&self.db, action)?)
     }
 
-    /// Records that somebody reads what only operators may; once a minute for each who and what.
+    /// Records that somebody reads what only operators may, or tries to; once a minute for each who and what.
     pub fn note_read(&mut self, action: &Action) -> Result<(), StoreError> {
         let change = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let now = now();
         change.execute("DELETE FROM actions_read WHERE at <= ?1 OR at > ?2", [now - AGAIN, now])?;
         let new = change.execute(
             "INSERT OR IGNORE INTO actions_read (\"by\", \"do\", at) VALUES (?1, ?2, ?3)",
-            params![action.by.by, action.what, now],
+            params![action.by.by, format!("{} {}", action.what, action.target), now],
         )?;
         if new > 0 {
             note(&change, action)?;

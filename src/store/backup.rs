@@ -103,7 +103,7 @@ pub fn back_up(path: &Path, beside: &[&str], out: &mut Out, by: &Actor) -> Resul
     folder.remove(&draft.1)?;
     // Made by us, so that nobody else can read it for a moment; an empty file is what SQLite may copy into.
     folder.make_new(&draft.1)?;
-    let target = fs::canonicalize(path).map_err(at(path))?.join(&draft.1);
+    let target = folder.real_path()?.join(&draft.1);
     let target = target.to_str().ok_or_else(|| {
         StoreError::Conflict(format!("the data folder {} has no name in UTF-8", path.display()))
     })?;

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// It is somebody else's, and we are not root.
-    #[error("the data folder {} belongs to uid {owner}, and this is uid {us}; run it as that user: sudo -u '#{owner}' portcullis …", .path.display())]
+    #[error("the data folder {shown} belongs to uid {owner}, and this is uid {us}; {}", whose(*owner, *us, .path), shown = .path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -66,6 +66,15 @@ pub enum FolderError {
     /// Others could read a secret.
     #[error("{path} can be read by others; run: chmod 600 {path}", path = .0.display())]
     Mode(PathBuf),
+}
+
+/// A service's folder is for its user; one of root's was mostly made by accident.
+fn whose(owner: u32, us: u32, path: &Path) -> String {
+    if owner == 0 {
+        format!("if it is meant for this user: chown -R {us} {}", path.display())
+    } else {
+        format!("run it as that user: sudo -u '#{owner}' portcullis …")
+    }
 }
 
 fn said(error: &io::Error) -> String {
@@ -243,6 +252,28 @@ impl Folder {
             error,
         })?;
         Ok(Some((bytes, mode)))
+    }
+
+    /// Keeps a file from everybody but its owner. It is not opened for reading: closing any descriptor of a file that SQLite has open in
+    /// this process would take SQLite's locks away (POSIX, `fcntl`).
+    pub fn close_to_others(&self, name: &str) -> Result<(), FolderError> {
+        let fault = self.fault("close", name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(&self.0.dir, name, flags, Mode::empty()).map_err(&fault)?;
+        let stat = rustix::fs::fstat(&held).map_err(&fault)?;
+        let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
+        self.judged(name, plain, stat.st_uid)?;
+        if stat.st_mode & 0o077 == 0 {
+            return Ok(());
+        }
+        // Through the descriptor: what was judged is what is changed.
+        rustix::fs::chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), PRIVATE).map_err(&fault)
+    }
+
+    /// The folder's path as it is now, through no link: of the descriptor, and not of the name that was opened once.
+    pub fn real_path(&self) -> Result<PathBuf, FolderError> {
+        let path = fs::read_link(format!("/proc/self/fd/{}", self.0.dir.as_raw_fd()));
+        path.map_err(|error| FolderError::Io { what: "find", path: self.0.path.clone(), error })
     }
 
     /// A file to write to, made where it is not there, for its owner alone.

@@ -12,7 +12,7 @@ mod schema;
 pub mod usage;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,12 +87,16 @@ impl Store {
     /// Opens the store of a data folder; makes both where they are not there.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let folder = Folder::make(path)?;
-        let file = folder.open_or_make(FILE)?;
-        if file.metadata().is_ok_and(|now| now.permissions().mode() & 0o077 != 0) {
-            // Names of keys and of models are nobody else's business.
-            let closed = file.set_permissions(fs::Permissions::from_mode(0o600));
-            closed.map_err(|error| FolderError::Io { what: "close", path: path.join(FILE), error })?;
+        // Made before SQLite comes to it, and never opened by us afterwards: see `close_to_others`.
+        if !folder.has(FILE)? {
+            match folder.make_new(FILE) {
+                // Another process was first.
+                Err(FolderError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => drop(made?),
+            }
         }
+        // Names of keys and of models are nobody else's business.
+        folder.close_to_others(FILE)?;
         Self::of(&folder)
     }
 
@@ -180,8 +184,8 @@ impl Store {
 /// A connection to a file of the folder, which must be there.
 fn connect(folder: &Folder, name: &str) -> Result<Connection, StoreError> {
     let fault = |reason: String| StoreError::Open { path: folder.path().to_owned(), reason };
-    // The folder's own path may go through links; from there on SQLite follows none.
-    let path = fs::canonicalize(folder.path()).map_err(|error| fault(error.kind().to_string()))?;
+    // SQLite goes by paths: by that of the folder which is held, and through no link.
+    let path = folder.real_path()?;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     Connection::open_with_flags(path.join(name), flags).map_err(|error| opened(&error, fault))
@@ -255,6 +259,7 @@ pub fn wall() -> i64 {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A folder of its own, gone with it.

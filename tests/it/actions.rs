@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::client::{Answer, Conn};
-use crate::harness::{Gateway, PATIENCE, chat, parsed, post};
+use crate::harness::{Gateway, KEY, PATIENCE, chat, parsed, post};
 use crate::keys::{self, command, text};
 
 async fn admin(gate: &Gateway, method: &str, path: &str, key: &str, body: &str) -> Answer {
@@ -71,6 +71,10 @@ async fn every_change_and_every_refused_attempt_is_a_row() {
     assert!(!pasted.text().contains(&key), "{}", pasted.text());
     assert_eq!(admin(&gate, "POST", "/admin/keys", &key, r#"{"name":""}"#).await.status, 400);
     for _ in 0..3 {
+        // Another's key, which is no admin's.
+        assert_eq!(admin(&gate, "POST", "/admin/keys", KEY, "{}").await.status, 403);
+    }
+    for _ in 0..3 {
         assert_eq!(admin(&gate, "GET", "/admin/usage", &key, "").await.status, 200);
         assert_eq!(admin(&gate, "GET", "/admin/audit", &key, "").await.status, 200);
     }
@@ -80,12 +84,13 @@ async fn every_change_and_every_refused_attempt_is_a_row() {
         "it had ended before: nothing was done"
     );
     assert_eq!(command(&gate.folder, &["usage"]).0, 0);
-    let actions = sealed(&gate.folder, 9).await;
+    let actions = sealed(&gate.folder, 10).await;
     let uid =
         format!("cli:{}", std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()));
     let by = |action: &Value| text(action, "by");
     assert_eq!(by(&actions[0]), uid);
-    assert!(actions[1..8].iter().all(|action| by(action) == id), "{actions:?}");
+    assert_eq!(by(&actions[6]), "env-1");
+    assert!([1, 2, 3, 4, 5, 7, 8].iter().all(|at| by(&actions[*at]) == id), "{actions:?}");
     let seen: Vec<_> = actions.iter().map(said).collect();
     let expected = [
         ("cli", "key.create", id.as_str(), "done"),
@@ -94,6 +99,7 @@ async fn every_change_and_every_refused_attempt_is_a_row() {
         ("api", "key.revoke", &phone, "done"),
         ("api", "key.revoke", "-", "refused: 404 Not Found"),
         ("api", "key.create", "-", "refused: 400 Bad Request"),
+        ("api", "admin.refused", "-", "refused: 403 Forbidden"),
         ("api", "usage.read", "-", "done"),
         ("api", "audit.read", "-", "done"),
         ("cli", "usage.read", "-", "done"),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::command::run;
 use crate::doors::Folder;
+use crate::harness::Gateway;
 use crate::keys::{command, json, text};
 
 const SERVICE: u32 = 4_321;
@@ -170,4 +171,29 @@ fn a_file_of_the_working_folder_is_named_and_one_of_another_user_is_refused() {
     let (code, _, errors) = check(&[]);
     assert!(code == 2 && errors.contains("belongs to uid 4321"), "{errors}");
     assert_eq!(check(&["--config", "portcullis.toml"]).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_in_use_is_locked_against_whoever_would_change_how_it_is_kept() {
+    let gate = Gateway::start().await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    // The gateway has opened, read and looked after the file more than once; its own descriptors took none of SQLite's locks with them.
+    let other = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    let mode = |mode: &str| {
+        other.pragma_query_value(None, &format!("journal_mode={mode}"), |row| row.get::<_, String>(0))
+    };
+    assert!(!mode("delete").is_ok_and(|mode| mode == "delete"), "the running gateway's store was converted");
+    assert_eq!(gate.chat(false).await.status, 200);
+}
+
+#[test]
+fn who_looks_for_keys_in_the_wrong_folder_leaves_nothing_there() {
+    let place = Folder::new("wrong-folder");
+    let data = place.0.join("data");
+    for args in [&["key", "list"][..], &["key", "show", "Ab12Cd34"], &["key", "revoke", "Ab12Cd34"]] {
+        let (code, _, errors) = command(&data, args);
+        assert!(code == 1 && errors.contains("there is no store in "), "{args:?}: {errors}");
+        assert!(errors.contains("PORTCULLIS_DATA_DIR"), "{errors}");
+    }
+    assert!(!data.exists());
 }

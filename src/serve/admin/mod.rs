@@ -17,7 +17,7 @@ use crate::identify::issue::{self, IssueError, Wish};
 use crate::identify::{ApiKey, Ring, keyfile};
 use crate::record::stamp;
 use crate::respond::Failure;
-use crate::store::actions::Actor;
+use crate::store::actions::{Action, Actor};
 use crate::store::keys::KeyRow;
 use crate::store::{StoreError, wall};
 use crate::types::KeyLimits;
@@ -69,8 +69,13 @@ pub(super) fn answer(admin: &Admin<'_>, asked: &Asked) -> Said {
     let (what, target, done) = match (parts.as_slice(), asked.method.as_str()) {
         (["keys"], "GET") => return admin.reads.keys(&asked.query),
         (["keys", id], "GET") => return admin.reads.key(id),
-        (["usage"], "GET") => return seen(ring, by, "usage.read", admin.reads.usage(&asked.query)),
-        (["audit"], "GET") => return seen(ring, by, "audit.read", admin.reads.audit(&asked.query)),
+        (["usage"], "GET") => {
+            let of = reads::parameter(&asked.query, "key").map_or("-", named);
+            return seen(ring, &by.does("usage.read", of), admin.reads.usage(&asked.query));
+        }
+        (["audit"], "GET") => {
+            return seen(ring, &by.does("audit.read", "-"), admin.reads.audit(&asked.query));
+        }
         (["keys"], "POST") => ("key.create", "-", create(ring, &asked.body, by)),
         (["keys", id], "DELETE") => ("key.revoke", *id, revoke(admin, id, by)),
         (["keys", id, "rotate"], "POST") => ("key.rotate", *id, rotate(admin, id, &asked.body, by)),
@@ -89,10 +94,16 @@ pub(super) fn answer(admin: &Admin<'_>, asked: &Asked) -> Said {
 }
 
 /// What an admin read is recorded, once a minute; nothing is shown that cannot be.
-fn seen(ring: &Ring, by: &Actor, what: &'static str, said: Said) -> Said {
+fn seen(ring: &Ring, reading: &Action, said: Said) -> Said {
     let said = said?;
-    ring.with(|store| store.note_read(&by.does(what, "-"))).map_err(failed)?;
+    ring.with(|store| store.note_read(reading)).map_err(failed)?;
     Ok(said)
+}
+
+/// Somebody whose key is no admin's tried; recorded once a minute, for they may try as often as they like.
+pub(super) fn note_refused(ring: &Ring, by: &Actor) -> Result<(), Failure> {
+    let action = by.does("admin.refused", "-").refused(&StatusCode::FORBIDDEN.to_string());
+    ring.with(|store| store.note_read(&action)).map_err(failed)
 }
 
 /// A key's id as it may be repeated: in its place somebody may have put a whole key.
@@ -170,6 +181,13 @@ fn create(ring: &Ring, bytes: &[u8], by: &Actor) -> Said {
     Ok((StatusCode::CREATED, told(made)))
 }
 
+/// The store decides what is a key; that its change is done, and its secret told, does not depend on the file.
+fn in_file(done: Result<(), keyfile::KeyFileError>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "the generated key was changed, but not in its file");
+    }
+}
+
 fn rotate(admin: &Admin<'_>, id: &str, bytes: &[u8], by: &Actor) -> Said {
     let ring = admin.ring;
     let wish: Rotation = body(bytes)?;
@@ -178,7 +196,7 @@ fn rotate(admin: &Admin<'_>, id: &str, bytes: &[u8], by: &Actor) -> Said {
     let (row, key) =
         ring.with(|store| Ok(issue::rotate(store, id, overlap, by))).map_err(failed)?.map_err(refused)?;
     if row.generated {
-        keyfile::replace(admin.folder, &key).map_err(|error| Failure::internal(error.to_string()))?;
+        in_file(keyfile::replace(admin.folder, &key));
     }
     Ok((StatusCode::OK, told((row, key))))
 }
@@ -189,7 +207,7 @@ fn revoke(admin: &Admin<'_>, id: &str, by: &Actor) -> Said {
     ring.with(|store| issue::revoke(store, id, by)).map_err(failed)?;
     let row = found(ring, id)?;
     if row.generated {
-        keyfile::forget(admin.folder).map_err(|error| Failure::internal(error.to_string()))?;
+        in_file(keyfile::forget(admin.folder));
     }
     Ok((StatusCode::OK, shown(&row)))
 }

@@ -111,7 +111,7 @@ fn foreign() -> Failure {
 }
 
 /// The value of one parameter; others are ignored.
-fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+pub(super) fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))

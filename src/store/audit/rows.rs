@@ -291,6 +291,15 @@ impl Store {
         Ok(rows)
     }
 
+    /// The first rows behind a place in the table, the oldest of them first.
+    pub fn rows_after(&self, after: i64, count: u32) -> Result<Vec<Chained>, StoreError> {
+        let mut query = self.db.prepare_cached(&format!(
+            "SELECT seq, {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+        ))?;
+        let rows = query.query_map(params![after, count], chained)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Shows every row since a moment (milliseconds since 1970) in the order of the table, until `each` says no.
     pub fn rows(&self, since: i64, mut each: impl FnMut(Chained) -> bool) -> Result<(), StoreError> {
         let mut query = self

@@ -254,3 +254,19 @@ fn a_chain_of_the_first_form_still_holds_and_goes_on_in_the_present_one() {
         store.db.execute_batch("ROLLBACK TO before").unwrap();
     }
 }
+
+/// The process of the version before was killed while it answered: what it had begun is known by the next one.
+#[test]
+fn a_begin_of_the_first_form_is_no_forgery() {
+    let folder = Folder::new();
+    let held = crate::store::Folder::make(&folder.0).unwrap();
+    held.write(ChainKey::FILE, b"b7460aaa41e397d580429ce894e69c4b7b2d871b50342d748b0ca05e338b309e\n")
+        .unwrap();
+    let old = rusqlite::Connection::open(folder.0.join("portcullis.db")).unwrap();
+    old.execute_batch(include_str!("form-1-open.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let (store, key) = (Store::open(&folder.0).unwrap(), ChainKey::read(&folder.0).unwrap().unwrap());
+    let (begins, forged) = store.orphans(&key, "bc04f82cd33d").unwrap();
+    assert_eq!((begins.len(), &*begins[0].route, forged), (1, "/api/chat", 0));
+}
