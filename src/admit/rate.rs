@@ -18,7 +18,7 @@ pub(super) struct Rate {
 impl Rate {
     /// Takes one request of `limit` per minute. Whether it may, how long to wait if not (ms), and the state after it.
     pub(super) fn take(&self, limit: u32, now: Millis) -> (bool, Millis, RateState) {
-        let step = MINUTE / u64::from(limit.max(1));
+        let step = step(limit);
         let now = now.saturating_mul(1000);
         let mut before = self.whole_at.load(Ordering::Relaxed);
         loop {
@@ -36,7 +36,7 @@ impl Rate {
 
     /// Its state, with nothing taken.
     pub(super) fn state(&self, limit: u32, now: Millis) -> RateState {
-        let (step, now) = (MINUTE / u64::from(limit.max(1)), now.saturating_mul(1000));
+        let (step, now) = (step(limit), now.saturating_mul(1000));
         state(limit, step, self.whole_at.load(Ordering::Relaxed).max(now) - now)
     }
 
@@ -46,7 +46,24 @@ impl Rate {
     }
 }
 
+/// Between two requests of so many in a minute, in microseconds; whatever the limit, they take some.
+fn step(limit: u32) -> u64 {
+    (MINUTE / u64::from(limit.max(1))).max(1)
+}
+
 fn state(limit: u32, step: u64, used: u64) -> RateState {
     let remaining = u32::try_from((MINUTE - used.min(MINUTE)) / step).unwrap_or(u32::MAX).min(limit);
     RateState { limit, remaining, reset: used.div_ceil(1_000_000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_finer_than_the_clock_divides_by_nothing() {
+        let rate = Rate::default();
+        assert!(rate.take(u32::MAX, 5).0);
+        assert_eq!(rate.state(u32::MAX, 5).limit, u32::MAX);
+    }
 }

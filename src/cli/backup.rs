@@ -1,6 +1,5 @@
 //! `portcullis backup` and `portcullis restore`: the data folder in one file, and back.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,10 +58,7 @@ pub(super) fn restore(flags: &Flags, args: &RestoreArgs, env: &Env) -> ExitCode 
         Err(faults) => return wrong(&faults),
     };
     let work = || -> Result<(), Trouble> {
-        let opened = File::open(&args.file);
-        let mut from = opened.map_err(|error| {
-            Trouble::Failed(format!("cannot read {}: {}", args.file.display(), error.kind()))
-        })?;
+        let mut from = backup::opened(&args.file, &config.data_dir)?;
         let _alone = InUse::alone(&config.data_dir)?;
         let (replace, by) = (args.replace.then(wall), operator());
         let copied = backup::restore((&mut from, &args.file), &config.data_dir, BESIDE, replace, &by)?;

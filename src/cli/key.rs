@@ -238,9 +238,9 @@ fn revoke(store: &mut Store, args: &IdArgs, config: &Config) -> Result<(), Troub
 }
 
 fn found(store: &Store, id: &str) -> Result<KeyRow, Trouble> {
-    store
-        .key(id)?
-        .ok_or_else(|| Trouble::Failed(format!("there is no key {id}; `portcullis key list` shows all")))
+    store.key(id)?.ok_or_else(|| {
+        Trouble::Failed(format!("there is no key {}; `portcullis key list` shows all", issue::named(id)))
+    })
 }
 
 /// The secret: here, and never again.
@@ -329,7 +329,7 @@ fn show(store: &Store, args: &IdArgs) -> Result<(), Trouble> {
         ("revoked", row.revoked_at.map_or_else(|| "no".into(), stamp::of)),
         ("note", row.note.clone()),
     ] {
-        say(format_args!("{name:8} {value}"));
+        say(format_args!("{name:8} {}", table::plain(&value)));
     }
     Ok(())
 }

@@ -32,7 +32,8 @@ impl Place {
         let fault = |error: std::io::Error| format!("{} {UNREADABLE}: {}", path.display(), error.kind());
         let mut file = File::open(path).map_err(fault)?;
         // What is judged is what is read.
-        let owner = file.metadata().map_err(fault)?.uid();
+        let meta = file.metadata().map_err(fault)?;
+        let owner = meta.uid();
         // A link of somebody else's to a file of ours chooses one that was never meant to be found here.
         let link = path.symlink_metadata().map_err(fault)?.uid();
         let us = rustix::process::geteuid().as_raw();
@@ -41,6 +42,12 @@ impl Place {
         if let (Self::Found(_), Some(owner)) = (self, foreign) {
             return Err(format!(
                 "{0} {UNREADABLE} unasked: it was found in the working folder and belongs to uid {owner}, not to uid {us}; if you mean it: --config {0}",
+                path.display()
+            ));
+        }
+        if matches!(self, Self::Found(_)) && meta.mode() & 0o002 != 0 {
+            return Err(format!(
+                "{0} {UNREADABLE} unasked: it was found in the working folder, and anybody may write to it; chmod o-w {0}, or if you mean it: --config {0}",
                 path.display()
             ));
         }

@@ -65,8 +65,49 @@ fn line(field: &'static str, text: &str, most: usize) -> Result<String, IssueErr
         _ if text.chars().any(char::is_control) => {
             Err(refuse(field, "must be one line of visible characters"))
         }
+        // It is shown, and recorded for ever.
+        _ if ApiKey::is_in(text) => {
+            Err(refuse(field, "holds a key: it would stand in clear in the store and in its audit"))
+        }
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Is this a secret of the key of this row?
+pub fn opens(store: &Store, row: &KeyRow, key: &ApiKey) -> Result<bool, StoreError> {
+    let (digest, now) = (digest(key.reveal()), wall());
+    let is_live = |ends_at: Option<i64>| ends_at.is_none_or(|end| end > now);
+    Ok(store
+        .secrets()?
+        .iter()
+        .any(|secret| secret.digest == digest && secret.key_id == row.id && is_live(secret.ends_at)))
+}
+
+/// As in the configuration: beyond these no limit limits anything.
+fn bounded(limits: &KeyLimits) -> Result<(), IssueError> {
+    const MOST: u64 = 1_000_000_000_000_000;
+    for (field, value, most) in [
+        ("requests_per_minute", limits.requests_per_minute.map(u64::from), 10_000_000),
+        ("concurrent", limits.concurrent.map(u64::from), 10_000_000),
+        ("tokens_per_minute", limits.tokens_per_minute, MOST),
+        ("tokens_per_day", limits.tokens_per_day, MOST),
+        ("tokens_per_month", limits.tokens_per_month, MOST),
+        ("gpu_seconds_per_day", limits.gpu_seconds_per_day, 1_000_000_000),
+    ] {
+        if let Some(value) = value.filter(|value| *value > most) {
+            return Err(refuse(field, format!("must be at most {most}, not {value}; 0 is no limit")));
+        }
+    }
+    if limits.weight.is_some_and(|weight| !(1..=100).contains(&weight)) {
+        return Err(refuse("weight", "must be a whole number from 1 to 100"));
+    }
+    Ok(())
+}
+
+/// A key's id as it may be repeated: in its place somebody may have put a whole key.
+pub fn named(id: &str) -> &str {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':');
+    if id.len() <= 24 && id.bytes().all(plain) { id } else { "-" }
 }
 
 /// What the record of an action says of a key: nothing of it is secret.
@@ -119,9 +160,7 @@ fn wished(store: &Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueError> {
     if wish.expires_in.is_some_and(|seconds| seconds <= 0) {
         return Err(refuse("expires", "must lie ahead, such as 30d"));
     }
-    if wish.limits.weight.is_some_and(|weight| !(1..=100).contains(&weight)) {
-        return Err(refuse("weight", "must be a whole number from 1 to 100"));
-    }
+    bounded(&wish.limits)?;
     let (key, now) = (ApiKey::generate()?, wall());
     let row = KeyRow {
         id: key.id().to_owned(),

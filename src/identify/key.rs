@@ -61,6 +61,12 @@ impl ApiKey {
         }
     }
 
+    /// Is there a whole key somewhere in this text?
+    pub fn is_in(text: &str) -> bool {
+        let whole = |at: usize| text.get(at..at + 3 + ID + 1 + SECRET + CHECK);
+        text.match_indices("pc_").any(|(at, _)| whole(at).is_some_and(|part| Self::parse(part).is_ok()))
+    }
+
     /// The public part of what somebody presented, whether or not the rest is right: for the log.
     pub fn id_of(text: &str) -> Option<&str> {
         let id = text.strip_prefix("pc_")?.get(..ID)?;

@@ -40,8 +40,17 @@ pub fn generated_key(folder: &Path, store: &mut Store) -> Result<Option<(ApiKey,
         None if before.is_some() => return Ok(None),
         None => (make(folder)?, true),
     };
-    if before.is_none() {
-        issue::adopt(store, &key)?;
+    match before {
+        None => issue::adopt(store, &key)?,
+        Some(row) if !issue::opens(store, &row, &key)? => {
+            tracing::warn!(
+                file = FILE,
+                "the file holds another key than the store, and opens nothing; `portcullis key rotate {}` mends it",
+                row.id
+            );
+            return Ok(None);
+        }
+        Some(_) => {}
     }
     Ok(Some((key, new)))
 }

@@ -228,6 +228,15 @@ impl Keyring {
         (same && !past).then_some(&entry.key)
     }
 
+    /// Ends what runs under keys and secrets whose time is over; how many that are.
+    pub(super) fn end_what_is_over(&self, now: i64) -> usize {
+        let is_over = |end: Option<i64>| end.is_some_and(|end| end <= now);
+        let secrets = self.sorted.iter().filter(|entry| is_over(entry.ends_at)).map(|entry| &entry.key);
+        let keys = self.sorted.iter().map(|entry| &entry.key).chain(self.named.values().flatten());
+        let over = secrets.chain(keys.filter(|key| is_over(key.expires_at)));
+        over.filter(|key| !key.has_ended()).map(|key| key.end()).count()
+    }
+
     pub(super) fn named(&self, name: &str) -> Named {
         match self.named.get(name) {
             None => Named::Unknown,
@@ -325,6 +334,24 @@ mod tests {
         let (one, ended) = ring(&both, &[secret("new", "a", None)]);
         assert_eq!((ended, old.has_ended(), new.has_ended()), (1, true, false));
         assert!(Arc::ptr_eq(&new, one.find("new").unwrap()) && one.find("old").is_none());
+    }
+
+    #[test]
+    fn what_expires_ends_what_runs_with_it_once() {
+        let secrets = [secret("old", "a", Some(50)), secret("new", "a", None), secret("b", "b", None)];
+        let rows = [row("a", None, None), row("b", Some(70), None)];
+        let (ring, _) = Keyring::renewed(&Keyring::default(), &rows, &secrets);
+        let ended = |text: &str| {
+            let place = ring.place(&words(&digest(text))).unwrap();
+            ring.sorted[place].key.has_ended()
+        };
+        assert_eq!(ring.end_what_is_over(49), 0);
+        assert_eq!(
+            (ring.end_what_is_over(50), ended("old"), ended("new"), ended("b")),
+            (1, true, false, false)
+        );
+        assert_eq!((ring.end_what_is_over(70), ended("new"), ended("b")), (1, false, true));
+        assert_eq!(ring.end_what_is_over(80), 0, "once");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::keyring::{Key, Keyring, Named};
 use crate::listen::Bell;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, wall};
 use crate::types::{KeyId, Roll, Worth};
 
 /// How often the store is asked whether a key changed: well within the second that is promised.
@@ -136,6 +136,13 @@ impl Ring {
         done
     }
 
+    /// Ends what runs under a key that has expired, or with a secret whose overlap is over: nothing changes in the store at that moment.
+    fn end_what_is_over(&self) {
+        if self.keys.load().end_what_is_over(wall()) > 0 {
+            self.bell.ring();
+        }
+    }
+
     /// Looks at the store until [`Ring::stop`], in a thread of its own: a slow disk delays nobody.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let ring = Arc::clone(self);
@@ -143,6 +150,7 @@ impl Ring {
             let mut failing = false;
             while !ring.stopped.load(Ordering::Relaxed) {
                 thread::park_timeout(LOOK);
+                ring.end_what_is_over();
                 match ring.refresh() {
                     Ok(()) => failing = false,
                     Err(error) if !failing => {

@@ -30,7 +30,7 @@ struct Who {
 /// What came in the present minute.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
-    minute: i64,
+    minute: Option<i64>,
     seen: HashMap<Who, (u64, Option<AuditRow>)>,
     /// How many of them are of strangers.
     kinds: usize,
@@ -84,10 +84,11 @@ impl Flood {
 
     /// Rows of what was counted, once its minute is over (or now, where there will be no later).
     pub(super) fn turn(&mut self, minute: i64, last: bool) -> Vec<AuditRow> {
-        if minute == self.minute && !last {
+        // The first minute begins with the first look.
+        let before = self.minute.replace(minute);
+        if before.is_none_or(|before| before == minute) && !last {
             return Vec::new();
         }
-        self.minute = minute;
         let counted: Vec<_> = self.seen.drain().filter_map(|(_, (_, counted))| counted).collect();
         let (mut strangers, mut rows): (Vec<_>, Vec<_>) =
             counted.into_iter().partition(|row| row.key_id.is_none());
@@ -142,6 +143,7 @@ mod tests {
     #[test]
     fn strangers_have_a_ceiling_for_all_of_them_together() {
         let mut flood = Flood::default();
+        assert!(flood.turn(0, false).is_empty());
         // Thousands of addresses with a few requests each, one of them louder.
         let mut own = 0;
         for n in 0..10 {

@@ -223,7 +223,9 @@ impl Writer {
 
     /// Writes what was gathered; `false`: it is kept for the next time.
     fn commit(&mut self) -> bool {
-        if self.batch.is_empty() && self.sums.is_empty() && !self.has_actions() {
+        // While it failed before, the store is tried whether or not there is something to write: nobody gets in who could bring something.
+        let idle = self.batch.is_empty() && self.sums.is_empty() && !self.ledger.is_failing();
+        if idle && !self.has_actions() {
             self.ledger.settle(std::mem::take(&mut self.places));
             return true;
         }
@@ -333,5 +335,22 @@ impl Writer {
             Err(error) => tracing::warn!(%error, "the audit's segment was left open"),
         }
         tracing::info!(head = %Anchor::of(&self.segment), "the audit is closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing;
+
+    #[test]
+    fn a_store_that_failed_is_tried_again_though_nothing_waits_to_be_written() {
+        let place = testing::Folder::new();
+        let store = Store::open(&place.0).unwrap();
+        let (folder, ledger) = (Folder::open(&place.0).unwrap(), Ledger::new(AuditMode::Buffered));
+        let mut writer = Writer::open(Arc::clone(&ledger), Setup { folder, store, keep: None }).unwrap();
+        // As after an action that another gateway has sealed meanwhile.
+        ledger.set_failing(true);
+        assert!(writer.commit() && !ledger.is_failing());
     }
 }

@@ -5,7 +5,7 @@
 //! lies where whoever asks for it may write, and is only reached through a file that they opened: in the folder, work is its owner's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ use super::{FILE, Folder, FolderError, Store, StoreError, TAILS, connect};
 const TABLE: &str = "backup_files";
 /// When the copy was made, in seconds since 1970: it stands among the files, and is none.
 const MADE_AT: &str = "made_at";
+
+/// How every SQLite database begins (<https://sqlite.org/fileformat.html>).
+const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// A file beside the store: its name and its content.
 type Beside = (String, Vec<u8>);
@@ -100,7 +103,9 @@ pub fn back_up(path: &Path, beside: &[&str], out: &mut Out, by: &Actor) -> Resul
     // Before the store: it then has at least the rows that the heads speak of.
     let files = read_beside(&folder, beside)?;
     let draft = Draft(&folder, format!("{FILE}.copying-{}", std::process::id()));
-    folder.remove(&draft.1)?;
+    for tail in TAILS {
+        folder.remove(&format!("{}{tail}", draft.1))?;
+    }
     // Made by us, so that nobody else can read it for a moment; an empty file is what SQLite may copy into.
     folder.make_new(&draft.1)?;
     let target = folder.real_path()?.join(&draft.1);
@@ -131,6 +136,14 @@ fn read_beside(folder: &Folder, beside: &[&str]) -> Result<Vec<Beside>, FolderEr
 fn count(db: &Connection) -> Result<(u64, u64), StoreError> {
     let rows = |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
     Ok((rows("keys")?, rows("audit")?))
+}
+
+/// Opens a copy, to be brought into this folder, which may not be there yet.
+pub fn opened(from: &Path, to: &Path) -> Result<File, StoreError> {
+    match fs::symlink_metadata(to) {
+        Ok(_) => Ok(Folder::open(to)?.open_from(from)?),
+        Err(_) => File::open(from).map_err(at(from)),
+    }
 }
 
 /// Brings a copy back into a folder that is ours alone ([`super::InUse::alone`]). What is there is refused or, with `replace`, set aside
@@ -218,8 +231,16 @@ fn unpack(
     (replace, by): (Option<i64>, &Actor),
 ) -> Result<(Copied, Vec<Beside>), StoreError> {
     let no_copy = || StoreError::Conflict(format!("{} is no backup of Portcullis", name.display()));
-    folder.remove(draft)?;
-    let mut copy = folder.make_new(draft)?;
+    for tail in TAILS {
+        folder.remove(&format!("{draft}{tail}"))?;
+    }
+    let mut begin = Vec::new();
+    Read::by_ref(from).take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(at(name))?;
+    if begin != MAGIC {
+        return Err(no_copy());
+    }
+    // Ours until it is known to be a backup: root may have named a file that the folder's owner may not read.
+    let mut copy = folder.make_ours(draft)?;
     from.rewind().map_err(at(name))?;
     let bytes = io::copy(from, &mut copy).map_err(at(name))?;
     let mut store = Store { db: connect(folder, draft).map_err(|_| no_copy())? };
@@ -243,6 +264,7 @@ fn unpack(
     // Into one file again: the others would stay behind under the draft's name.
     store.db.pragma_update(None, "journal_mode", "DELETE")?;
     store.db.close().map_err(|(_, error)| error)?;
+    folder.hand_over(&copy, draft)?;
     copy.sync_all().map_err(at(name))?;
     Ok((Copied { bytes, keys, rows }, files))
 }
@@ -261,6 +283,7 @@ impl Drop for Draft<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identify::issue;
     use crate::store::testing;
     use std::os::unix::fs::PermissionsExt;
 
@@ -278,7 +301,7 @@ mod tests {
     }
 
     fn restored(from: &Path, to: &Path, replace: Option<i64>) -> Result<Copied, StoreError> {
-        let mut file = File::open(from).map_err(at(from))?;
+        let mut file = opened(from, to)?;
         restore((&mut file, from), to, BESIDE, replace, &actor())
     }
 
@@ -328,6 +351,37 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere/at/all", &key).unwrap();
         restored(&copy, &folder.0, Some(1)).unwrap();
         assert_eq!(fs::read_to_string(&key).unwrap(), "k");
+    }
+
+    #[test]
+    fn what_a_copy_would_do_by_itself_it_does_not() {
+        let (folder, away) = (testing::Folder::new(), testing::Folder::new());
+        fs::create_dir_all(&away.0).unwrap();
+        let mut store = Store::open(&folder.0).unwrap();
+        let wish = issue::Wish { name: "laptop".into(), ..issue::Wish::default() };
+        let (_, key) = issue::create(&mut store, &wish, &actor()).unwrap();
+        drop(store);
+        let (copy, endless) = (away.0.join("copy"), away.0.join("endless"));
+        copied(&folder.0, &copy).unwrap();
+        fs::copy(&copy, &endless).unwrap();
+        let crafted = |path: &Path, sql: &str| Connection::open(path).unwrap().execute_batch(sql).unwrap();
+        crafted(
+            &copy,
+            "CREATE TRIGGER again AFTER UPDATE OF revoked_at ON keys BEGIN UPDATE keys SET revoked_at = NULL; END;
+             CREATE TRIGGER unseen AFTER INSERT ON actions BEGIN DELETE FROM actions; END;",
+        );
+        let new = away.0.join("new");
+        restored(&copy, &new, None).unwrap();
+        let mut store = Store::open(&new).unwrap();
+        assert_eq!(store.unsealed_rows().unwrap().len(), 3, "the key, the backup and its restore");
+        assert!(issue::revoke(&mut store, key.id(), &actor()).unwrap());
+        assert!(store.key(key.id()).unwrap().unwrap().revoked_at.is_some());
+        crafted(
+            &endless,
+            "ALTER TABLE keys RENAME TO others;
+             CREATE VIEW keys AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n;",
+        );
+        assert!(restored(&endless, &away.0.join("other"), None).is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! elsewhere. (Root does not take on the owner's rights: below systemd's `/var/lib/private` the owner could not reach its own folder by
 //! its path, and SQLite goes by paths.)
 
+mod fault;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,76 +15,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid};
+
+pub use fault::FolderError;
 
 /// A file beside the store is read no further than this: keys and noted heads are small.
 const MOST: u64 = 64 << 20;
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-
-/// Why the folder, or a file in it, is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    /// It cannot be opened, made, written.
-    #[error("cannot {what} {path}: {}", said(.error))]
-    Io {
-        /// The attempt.
-        what: &'static str,
-        /// The folder or file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Whoever can write to it can take its place.
-    #[error("the data folder {shown} can be written by others; run: chmod go-w {shown} (where that has no effect, let data.dir name another folder)", shown = .path.display())]
-    Open {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// It is somebody else's, and we are not root.
-    #[error("the data folder {shown} belongs to uid {owner}, and this is uid {us}; {}", whose(*owner, *us, .path), shown = .path.display())]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who runs.
-        us: u32,
-    },
-    /// A file that its folder's owner did not make.
-    #[error("{shown} belongs to uid {owner}, and its folder to uid {folder}; if it is the gateway's own: chown {folder} {shown}", shown = .path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Whose it should be.
-        folder: u32,
-    },
-    /// It leads somewhere else.
-    #[error("{} is no plain file of its own (a link, a folder, a device, a file with a second name); move it away", .0.display())]
-    Odd(PathBuf),
-    /// Others could read a secret.
-    #[error("{path} can be read by others; run: chmod 600 {path}", path = .0.display())]
-    Mode(PathBuf),
-}
-
-/// A service's folder is for its user; one of root's was mostly made by accident.
-fn whose(owner: u32, us: u32, path: &Path) -> String {
-    if owner == 0 {
-        format!("if it is meant for this user: chown -R {us} {}", path.display())
-    } else {
-        format!("run it as that user: sudo -u '#{owner}' portcullis …")
-    }
-}
-
-fn said(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "it is not there".into(),
-        kind => kind.to_string(),
-    }
-}
 
 /// The data folder, held open.
 #[derive(Debug, Clone)]
@@ -134,7 +75,34 @@ impl Folder {
         if us.as_raw() != owner.uid && !us.is_root() {
             return Err(FolderError::Foreign { path: path.to_owned(), owner: owner.uid, us: us.as_raw() });
         }
-        Ok(Self(Arc::new(Held { dir, path: path.to_owned(), owner })))
+        let folder = Self(Arc::new(Held { dir, path: path.to_owned(), owner }));
+        if us.as_raw() != owner.uid {
+            folder.stays_where_it_is(owner.uid)?;
+        }
+        Ok(folder)
+    }
+
+    /// For root in somebody else's folder: SQLite goes by paths, and whoever owns a folder above could lead them elsewhere meanwhile.
+    fn stays_where_it_is(&self, owner: u32) -> Result<(), FolderError> {
+        let real = self.real_path()?;
+        let mut below = 0;
+        for above in real.ancestors().skip(1) {
+            let meta = above.symlink_metadata();
+            let meta =
+                meta.map_err(|error| FolderError::Io { what: "look at", path: above.to_owned(), error })?;
+            // In a sticky folder such as /tmp everybody moves what is theirs alone, and the data folder itself is not root's.
+            let is_shared = meta.mode() & 0o022 != 0;
+            let is_sticky = meta.mode() & 0o1000 != 0 && below != 0;
+            if meta.uid() != 0 || (is_shared && !is_sticky) {
+                return Err(FolderError::Movable {
+                    path: self.0.path.clone(),
+                    above: above.to_owned(),
+                    owner,
+                });
+            }
+            below += 1;
+        }
+        Ok(())
     }
 
     /// The folder of this path, made where it is not there.
@@ -147,6 +115,10 @@ impl Folder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    fn is_ours(&self) -> bool {
+        geteuid().as_raw() == self.0.owner.uid
     }
 
     /// For a gateway: root's files would be in the way of whoever owns the folder, and starts one tomorrow.
@@ -289,6 +261,38 @@ impl Folder {
     /// A file that was not there.
     pub fn make_new(&self, name: &str) -> Result<File, FolderError> {
         self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, "make").map(|found| found.file)
+    }
+
+    /// A file that is not there yet, and stays ours until it is handed over: what it holds is not known to be the owner's yet.
+    pub fn make_ours(&self, name: &str) -> Result<File, FolderError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0.dir, name, flags, PRIVATE).map_err(self.fault("make", name))?;
+        Ok(file.into())
+    }
+
+    /// Gives such a file to the folder's owner.
+    pub fn hand_over(&self, file: &File, name: &str) -> Result<(), FolderError> {
+        self.0.owner.take(file).map_err(self.fault("hand over", name))
+    }
+
+    /// Opens a file that somebody names, to read all of it. Root for somebody else takes it from where it is, and through no link: whoever
+    /// lays one chooses what is read.
+    pub fn open_from(&self, path: &Path) -> Result<File, FolderError> {
+        let fault =
+            |error: Errno| FolderError::Io { what: "read", path: path.to_owned(), error: error.into() };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = if self.is_ours() { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+        let opened = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve);
+        let file = File::from(opened.map_err(|error| match error {
+            Errno::LOOP => FolderError::Link(path.to_owned()),
+            error => fault(error),
+        })?);
+        let meta = file.metadata();
+        let meta = meta.map_err(|error| FolderError::Io { what: "read", path: path.to_owned(), error })?;
+        if !meta.is_file() || (meta.nlink() != 1 && !self.is_ours()) {
+            return Err(FolderError::Odd(path.to_owned()));
+        }
+        Ok(file)
     }
 
     /// A file with this content, whole or not at all: a crash in between leaves no half.

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -25,7 +26,7 @@ pub use folder::{Folder, FolderError};
 /// The file in the data folder.
 pub const FILE: &str = "portcullis.db";
 /// What SQLite keeps beside it.
-const TAILS: [&str; 3] = ["", "-wal", "-shm"];
+const TAILS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// Somebody else may be writing for so long.
 const BUSY: Duration = Duration::from_secs(2);
 /// A store up to this size is checked whole at start; a larger one in its small tables.
@@ -188,7 +189,17 @@ fn connect(folder: &Folder, name: &str) -> Result<Connection, StoreError> {
     let path = folder.real_path()?;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(path.join(name), flags).map_err(|error| opened(&error, fault))
+    let db = Connection::open_with_flags(path.join(name), flags).map_err(|error| opened(&error, fault))?;
+    // Ours has neither views nor triggers: a file that somebody else made does nothing by itself.
+    for (config, on) in [
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    ] {
+        db.set_db_config(config, on)?;
+    }
+    Ok(db)
 }
 
 fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> StoreError {

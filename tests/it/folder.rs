@@ -112,6 +112,11 @@ fn root_follows_no_link_that_lies_in_the_folder() {
     }
     assert_eq!(fs::read_to_string(&secret).unwrap(), "root's own");
     assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o600);
+    // What root names may have been laid by the folder's owner; what it leads to is copied nowhere.
+    let laid = place.0.join("laid");
+    symlink(&secret, &laid).unwrap();
+    let (code, _, errors) = command(&data, &["restore", laid.to_str().unwrap(), "--replace"]);
+    assert!(code == 1 && errors.contains("is a link, or is reached through one"), "{errors}");
     // Names that a restore writes to.
     assert_eq!(command(&data, &["backup", &copy]).0, 0);
     for name in ["portcullis.db.restoring", "audit.key.restoring"] {
@@ -119,6 +124,12 @@ fn root_follows_no_link_that_lies_in_the_folder() {
     }
     assert_eq!(command(&data, &["restore", &copy, "--replace"]).0, 0);
     assert_eq!(fs::read_to_string(&secret).unwrap(), "root's own");
+    // A pipe under the name of a journal would hold root up for ever.
+    let pipe = data.join("portcullis.db-journal");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (code, _, errors) = command(&data, &["key", "list"]);
+    assert!(code == 1 && errors.contains("portcullis.db-journal is no plain file"), "{errors}");
+    fs::remove_file(pipe).unwrap();
     // The store itself.
     fs::remove_file(data.join("portcullis.db")).unwrap();
     symlink(&secret, data.join("portcullis.db")).unwrap();

@@ -105,6 +105,21 @@ async fn an_answer_ends_with_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_ends_when_its_key_expires() {
+    let gate = Gateway::start().await;
+    let made = json(&gate.folder, &["key", "create", "--name", "guest", "--expires", "3s", "--json"]);
+    let key = text(&made, "key");
+    becomes(&gate, &key, true).await;
+    gate.mock.script(On::Any, Script { hold_after: Some(2), ..Script::default() });
+    let mut conn = gate.connect().await;
+    conn.request(&post("/api/chat").replace(KEY, &key), chat(true).as_bytes()).await;
+    let head = conn.head().await;
+    assert_eq!(head.status, 200);
+    let body = conn.rest(head).await.text();
+    assert!(body.ends_with("{\"error\":\"the API key was revoked\"}\n"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn models_rights_hold_in_every_route_and_spelling() {
     let mut models: Vec<_> = ["alpha", "beta:7b", "team/alpha:v2"].map(Model::plain).to_vec();
     models.push(Model::plain("vectors").with(&[mock_ollama::Capability::Embedding]));
@@ -201,6 +216,8 @@ async fn only_an_admin_unloads_a_model() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wishes_are_judged() {
     let gate = Gateway::start().await;
+    let key = text(&json(&gate.folder, &["key", "create", "--name", "a", "--json"]), "key");
+    let note = format!("instead of {key}, which is lost");
     for (args, words) in [
         (&["--name", ""][..], "name: is required"),
         (&["--name", "a\nb"], "one line"),
@@ -209,6 +226,11 @@ async fn wishes_are_judged() {
         (&["--name", "x", "--expires", "soon"], "expires: \"soon\" is no duration"),
         (&["--name", "x", "--expires", "0"], "expires: must lie ahead"),
         (&["--name", "x", "--weight", "1000"], "weight: must be"),
+        (
+            &["--name", "x", "--requests-per-minute", "60000001"],
+            "requests_per_minute: must be at most 10000000",
+        ),
+        (&["--name", "x", "--note", &note], "note: holds a key"),
     ] {
         let (code, out, errors) = command(&gate.folder, &[&["key", "create"][..], args].concat());
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");

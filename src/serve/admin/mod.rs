@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::config;
 use crate::endpoint::Refusal;
-use crate::identify::issue::{self, IssueError, Wish};
+use crate::identify::issue::{self, IssueError, Wish, named};
 use crate::identify::{ApiKey, Ring, keyfile};
 use crate::record::stamp;
 use crate::respond::Failure;
@@ -104,12 +104,6 @@ fn seen(ring: &Ring, reading: &Action, said: Said) -> Said {
 pub(super) fn note_refused(ring: &Ring, by: &Actor) -> Result<(), Failure> {
     let action = by.does("admin.refused", "-").refused(&StatusCode::FORBIDDEN.to_string());
     ring.with(|store| store.note_read(&action)).map_err(failed)
-}
-
-/// A key's id as it may be repeated: in its place somebody may have put a whole key.
-fn named(id: &str) -> &str {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':');
-    if id.len() <= 24 && id.bytes().all(plain) { id } else { "-" }
 }
 
 fn no_key(id: &str) -> Failure {

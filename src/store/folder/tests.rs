@@ -88,10 +88,15 @@ fn what_root_makes_in_a_foreign_folder_is_its_owner_s() {
     if !is_root() {
         return;
     }
-    let place = testing::Folder::new();
+    let above = testing::Folder::new();
+    let place = testing::Folder(above.0.join("data"));
     fs::create_dir_all(&place.0).unwrap();
     mode(&place.0, 0o700);
     chown(&place.0, Some(OWNER), Some(OWNER)).unwrap();
+    // Where its owner could put another in its place meanwhile, root does not go.
+    chown(&above.0, Some(OWNER), None).unwrap();
+    assert!(matches!(Folder::open(&place.0), Err(FolderError::Movable { owner: OWNER, .. })));
+    chown(&above.0, Some(0), None).unwrap();
     drop(InUse::alone(&place.0).unwrap());
     let store = Store::open(&place.0).unwrap();
     let folder = Folder::open(&place.0).unwrap();
