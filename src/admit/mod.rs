@@ -74,7 +74,9 @@ pub enum AdmitError {
         state: RateState,
     },
     /// More unfinished uploads than one may have, and this was the slowest.
-    #[error("more than {most} unfinished requests at once, and this was the slowest to come")]
+    #[error(
+        "more than {most} unfinished requests at once, and this was the slowest to come: send it in one go"
+    )]
     Uploads {
         /// The bound.
         most: usize,

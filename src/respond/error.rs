@@ -320,7 +320,7 @@ impl StreamFault {
             Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
             Self::Revoked => "the API key was revoked",
-            Self::Overrun => "the budget of model time is used up",
+            Self::Overrun => "the budget of model time is used up until midnight UTC",
         }
     }
 

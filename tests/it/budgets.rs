@@ -207,11 +207,18 @@ async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
     silent.request(&post("/api/generate").replace(KEY, &keys[2]), body).await;
 
     let text = stream.rest(head).await.text();
-    assert!(text.ends_with("{\"error\":\"the budget of model time is used up\"}\n"), "{text}");
+    assert!(
+        text.ends_with("{\"error\":\"the budget of model time is used up until midnight UTC\"}\n"),
+        "{text}"
+    );
     for conn in [&mut whole, &mut silent] {
         let answer = conn.answer().await;
         assert_eq!(answer.status, 429, "{}", answer.text());
-        assert!(answer.text().contains("the budget of model time is used up"), "{}", answer.text());
+        assert!(
+            answer.text().contains("the budget of model time is used up until midnight UTC"),
+            "{}",
+            answer.text()
+        );
         assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86_400);
     }
     let took = begun.elapsed();
