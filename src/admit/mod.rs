@@ -29,7 +29,7 @@ pub use budget::TokenState;
 use budget::{Budget, Moment, Short};
 pub use limits::Effective;
 use meter::{Meter, Meters, Rates};
-pub use permit::{Halt, Permit};
+pub use permit::{Halt, Permit, Standing};
 pub use running::Running;
 use upload::Memory;
 pub use upload::{Share, Watch};

@@ -8,6 +8,7 @@ mod body;
 mod late;
 mod lines;
 mod relay;
+mod stream;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::upstream::{self, MediaType, Outgoing, Piece};
 
 pub use body::{Held, ReplyBody};
 pub use late::{Late, Opening};
-pub use relay::{Relay, Stream};
+pub use relay::Relay;
+pub use stream::Stream;
 
 /// An upstream's error body is read no further than this.
 const MAX_ERROR: usize = 64 << 10;

@@ -13,7 +13,7 @@ fn key(gate: &Gateway, args: &[&str]) -> String {
     text(&json(&gate.folder, &[&["key", "create", "--json", "--name", "k"][..], args].concat()), "key")
 }
 
-async fn known(gate: &Gateway, key: &str) {
+pub(crate) async fn known(gate: &Gateway, key: &str) {
     let begun = tokio::time::Instant::now();
     while used(gate, key).await.is_none() {
         assert!(begun.elapsed().as_secs() < 2, "the key is not known");
