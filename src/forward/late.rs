@@ -112,7 +112,7 @@ impl Late {
                 frame
             }
             Poll::Ready(Err(failure)) => {
-                if failure.ending == Ending::Error {
+                if !failure.worked {
                     stream.forgive();
                 }
                 stream.record.limit = failure.limit;

@@ -120,7 +120,10 @@ pub async fn open(
     if answer.head.status != 200 {
         let status = answer.head.status;
         let body = read_whole(&mut answer.body, clock, by, MAX_ERROR).await.unwrap_or_default();
-        return Err(Failure::from_fault(fault::of_status(status, &body, call.model())));
+        let failure = Failure::from_fault(fault::of_status(status, &body, call.model()));
+        // It says no before it works; what breaks while it does is of the other kind.
+        let refused = matches!(status, 400..=499 | 503);
+        return Err(if refused { failure.without_work() } else { failure });
     }
     match answer.head.media_type {
         MediaType::Ndjson if call.is_stream() => {
