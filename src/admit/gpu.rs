@@ -36,6 +36,16 @@ impl Charge {
         self.reserved.max(self.worked().unwrap_or(0))
     }
 
+    /// What it takes of the day, once those that must end have ended: such a one has had its time, and will not use the rest.
+    fn claim(&self) -> Millis {
+        if self.is_told() { self.worked().unwrap_or(0) } else { self.now() }
+    }
+
+    /// Was it told to end?
+    fn is_told(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     /// For how long it has had its slot; `None`: it has none yet.
     pub(super) fn worked(&self) -> Option<Millis> {
         self.began
@@ -51,7 +61,7 @@ impl Charge {
             sweep(second);
         }
         clock.passed((second + 1) * SECOND);
-        self.over.load(Ordering::Relaxed)
+        self.is_told()
     }
 }
 
@@ -108,15 +118,18 @@ impl Charges {
         self.all.retain(|other| !Arc::ptr_eq(other, charge));
     }
 
-    /// Ends the youngest answer where they take more than is left; once a second.
+    /// Ends the youngest answer that has its turn, where they take more than is left; once a second. One that waits takes nothing yet.
     pub(super) fn sweep(&mut self, second: u64, left: Millis) {
-        if self.swept < second {
-            self.swept = second;
-            if self.now() > left
-                && let Some(youngest) = self.all.iter().rfind(|charge| !charge.over.load(Ordering::Relaxed))
-            {
-                youngest.over.store(true, Ordering::Relaxed);
-            }
+        if self.swept >= second {
+            return;
+        }
+        self.swept = second;
+        let claimed = self.all.iter().map(|charge| charge.claim()).fold(0, Millis::saturating_add);
+        let works = |charge: &&Arc<Charge>| !charge.is_told() && charge.worked().is_some();
+        if claimed > left
+            && let Some(youngest) = self.all.iter().rfind(works)
+        {
+            youngest.over.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -164,8 +177,15 @@ mod tests {
         let limits = Effective { gpu_seconds_per_day: Some(25), ..Effective::default() };
         let mut budget = Budget::of(Spent::default(), at(0));
         let clock = crate::listen::clock::Sweeper::default().clock();
-        let mut charge = || budget.charge(&limits, || None, &Began::default(), at(0)).unwrap().unwrap();
-        let (old, young) = (charge(), charge());
+        let turn = |has: bool| {
+            let began = Began::default();
+            if has {
+                began.set(Instant::now()).unwrap();
+            }
+            began
+        };
+        let mut charge = |has| budget.charge(&limits, || None, &turn(has), at(0)).unwrap().unwrap();
+        let (old, young) = (charge(true), charge(true));
         let over = |charge: &Arc<Charge>| charge.is_over(&clock, |_| {});
         budget.sweep(&limits, 1, at(1));
         assert!(!over(&old) && !over(&young));
@@ -174,8 +194,15 @@ mod tests {
         assert!(!over(&young), "in the next second");
         budget.sweep(&limits, 2, at(2));
         assert!(!over(&old) && over(&young));
-        budget.discharge(&young);
         budget.sweep(&limits, 3, at(3));
+        assert!(!over(&old), "what the other will not use any more is not counted");
+        budget.discharge(&young);
+        budget.sweep(&limits, 4, at(4));
         assert!(!over(&old), "it fits alone");
+        // One that waits has taken nothing: ending it would leave the one that works.
+        let waits = budget.charge(&limits, || Some(1_000), &turn(false), at(4)).unwrap().unwrap();
+        budget.settle(&limits, (0, 0), 0, 9_000, at(4));
+        budget.sweep(&limits, 5, at(5));
+        assert!(over(&old) && !over(&waits));
     }
 }

@@ -29,7 +29,7 @@ pub use budget::TokenState;
 use budget::{Budget, Moment, Short};
 pub use limits::Effective;
 use meter::{Meter, Meters, Rates};
-pub use permit::{Halt, Permit};
+pub use permit::{Halt, Permit, Standing};
 pub use running::Running;
 use upload::Memory;
 pub use upload::{Share, Watch};
@@ -74,7 +74,9 @@ pub enum AdmitError {
         state: RateState,
     },
     /// More unfinished uploads than one may have, and this was the slowest.
-    #[error("more than {most} unfinished requests at once, and this was the slowest to come")]
+    #[error(
+        "more than {most} unfinished requests at once, and this was the slowest to come: send it in one go"
+    )]
     Uploads {
         /// The bound.
         most: usize,

@@ -27,6 +27,36 @@ pub enum Halt {
     Overrun(u64),
 }
 
+/// What may end an answer although nothing is wrong with it, for whoever asks while its permit is out of reach.
+#[derive(Debug)]
+pub struct Standing {
+    caller: Caller,
+    limits: Effective,
+    meter: Arc<Meter>,
+    charge: Option<Arc<Charge>>,
+}
+
+impl Standing {
+    /// Must it end?
+    pub fn halt(&self, clock: &Clock) -> Option<Halt> {
+        halt(&self.caller, &self.limits, &self.meter, self.charge.as_deref(), clock)
+    }
+}
+
+fn halt(
+    caller: &Caller,
+    limits: &Effective,
+    meter: &Meter,
+    charge: Option<&Charge>,
+    clock: &Clock,
+) -> Option<Halt> {
+    if caller.has_ended() {
+        return Some(Halt::Revoked);
+    }
+    let sweep = |second| meter.budget().sweep(limits, second, moment());
+    charge?.is_over(clock, sweep).then(|| Halt::Overrun(Budget::day_ends_in(moment())))
+}
+
 /// An admitted request.
 #[derive(Debug)]
 pub struct Permit {
@@ -84,12 +114,17 @@ impl Permit {
 
     /// Must it end, whatever the model server does? Asked whenever its connection's task runs.
     pub fn halt(&self, clock: &Clock) -> Option<Halt> {
-        if self.caller.has_ended() {
-            return Some(Halt::Revoked);
+        halt(&self.caller, &self.limits, &self.meter, self.charge.as_deref(), clock)
+    }
+
+    /// To ask the same elsewhere, until it is settled.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            caller: self.caller.clone(),
+            limits: self.limits,
+            meter: Arc::clone(&self.meter),
+            charge: self.charge.clone(),
         }
-        let charge = self.charge.as_ref()?;
-        let sweep = |second| self.meter.budget().sweep(&self.limits, second, moment());
-        charge.is_over(clock, sweep).then(|| Halt::Overrun(Budget::day_ends_in(moment())))
     }
 
     /// Who was admitted.

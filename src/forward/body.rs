@@ -107,7 +107,12 @@ impl http_body::Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole { bytes, .. } if bytes.is_empty())
+        match self {
+            Self::Whole { bytes, .. } => bytes.is_empty(),
+            // Its last line may fill the buffer: nothing must be held until somebody asks for more.
+            Self::Relay(relay) => relay.is_over(),
+            Self::Late(late) => late.is_over(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

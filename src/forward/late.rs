@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::Opened;
-use super::relay::{Relay, Stream};
+use super::relay::Relay;
+use super::stream::Stream;
 use crate::dialect::ollama::answer;
 use crate::listen::clock::Millis;
 use crate::queue::{Phase, Progress};
@@ -35,6 +36,17 @@ impl std::fmt::Debug for Late {
     }
 }
 
+impl Drop for Late {
+    /// The caller may have taken too little to hear why it ends.
+    fn drop(&mut self) {
+        if let Some(stream) = &mut self.stream
+            && let Some(fault) = stream.cut_off()
+        {
+            stream.end_unheard(&fault);
+        }
+    }
+}
+
 /// What a poll of it brought.
 pub(super) enum Next {
     /// A frame, or the end.
@@ -47,6 +59,11 @@ impl Late {
     /// Waits on for an answer that did not come before the first heartbeat was due, or whose caller wants to hear how it goes.
     pub fn new(stream: Stream, opening: Opening, progress: Option<Arc<Progress>>) -> Self {
         Self { stream: Some(stream), opening, progress: progress.map(|progress| (progress, Phase::Begun)) }
+    }
+
+    /// Has all of it been handed out?
+    pub(super) const fn is_over(&self) -> bool {
+        self.stream.is_none()
     }
 
     /// The line of a phase that was not told yet.
@@ -71,7 +88,7 @@ impl Late {
         let Some(mut stream) = self.stream.take() else { return Poll::Ready(Next::Frame(None)) };
         let frame = match self.opening.as_mut().poll(cx) {
             Poll::Pending => {
-                if let Some(fault) = stream.halted() {
+                if let Some(fault) = stream.must_end() {
                     stream.record.limit = fault.limit();
                     let frame =
                         stream.fail(Vec::new(), fault.side(), fault.public(), fault.detail(), fault.ending());
@@ -95,7 +112,7 @@ impl Late {
                 frame
             }
             Poll::Ready(Err(failure)) => {
-                if failure.ending == Ending::Error {
+                if !failure.worked {
                     stream.forgive();
                 }
                 stream.record.limit = failure.limit;

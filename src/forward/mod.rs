@@ -8,6 +8,7 @@ mod body;
 mod late;
 mod lines;
 mod relay;
+mod stream;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::upstream::{self, MediaType, Outgoing, Piece};
 
 pub use body::{Held, ReplyBody};
 pub use late::{Late, Opening};
-pub use relay::{Relay, Stream};
+pub use relay::Relay;
+pub use stream::Stream;
 
 /// An upstream's error body is read no further than this.
 const MAX_ERROR: usize = 64 << 10;
@@ -118,7 +120,10 @@ pub async fn open(
     if answer.head.status != 200 {
         let status = answer.head.status;
         let body = read_whole(&mut answer.body, clock, by, MAX_ERROR).await.unwrap_or_default();
-        return Err(Failure::from_fault(fault::of_status(status, &body, call.model())));
+        let failure = Failure::from_fault(fault::of_status(status, &body, call.model()));
+        // It says no before it works; what breaks while it does is of the other kind.
+        let refused = matches!(status, 400..=499 | 503);
+        return Err(if refused { failure.without_work() } else { failure });
     }
     match answer.head.media_type {
         MediaType::Ndjson if call.is_stream() => {

@@ -1,126 +1,20 @@
 //! The relay: the upstream's lines, byte for byte, with backpressure, for as long as the caller takes them.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::Source;
 use super::lines::{Lines, Splitter};
-use super::{Held, Rules, Source};
-use crate::dialect::Shape;
-use crate::dialect::ollama::answer;
-use crate::listen::clock::{self, Clock, Millis, NEVER};
+use super::stream::Stream;
+use crate::listen::clock::{self, Millis, NEVER};
 use crate::queue::Turn;
-use crate::record::{Ending, Record, Tokens};
+use crate::record::{Ending, Tokens};
 use crate::respond::StreamFault;
-use crate::types::{ModelName, Side};
 use crate::upstream::{self, Piece};
 
 /// Behind the final object the upstream gets this long to end its body properly, so that its connection can serve again.
 const LINGER: Millis = 1_000;
-
-/// What a stream keeps while it runs, and what a waiting one will need.
-#[derive(Debug)]
-pub struct Stream {
-    pub(super) rules: Arc<Rules>,
-    pub(super) clock: Arc<Clock>,
-    /// For heartbeats: the call itself, with its body, is not kept while the answer runs.
-    shape: Shape,
-    model: ModelName,
-    pub(super) record: Box<Record>,
-    /// Dropped with the stream.
-    held: Held,
-    /// When the last byte went to the caller.
-    pub(super) sent: Millis,
-}
-
-impl Stream {
-    /// Of this call, from now on.
-    pub fn new(
-        rules: Arc<Rules>,
-        clock: Arc<Clock>,
-        shape: Shape,
-        model: ModelName,
-        record: Box<Record>,
-        held: Held,
-    ) -> Self {
-        let sent = clock.now();
-        Self { rules, clock, shape, model, record, held, sent }
-    }
-
-    /// The first heartbeat is due already.
-    #[must_use]
-    pub fn overdue(self) -> Self {
-        Self { sent: 0, ..self }
-    }
-
-    /// The answer's own counts.
-    pub(super) fn settle(&mut self, tokens: Tokens) {
-        self.record.tokens = tokens;
-        if let Some(permit) = &mut self.held.permit {
-            permit.settle(tokens.all(), tokens.worked.map(|_| tokens.gpu_ms()));
-        }
-    }
-
-    /// There was no answer, and no work for one.
-    pub(super) fn forgive(&mut self) {
-        if let Some(permit) = &mut self.held.permit {
-            permit.forgive();
-        }
-    }
-
-    /// An answer that was cut after so many parts: the model worked since its turn began, loading included.
-    fn settle_cut(&mut self, parts: u64) {
-        let began = self.record.began.as_ref().and_then(|began| began.get());
-        let millis = began.map_or(0, |began| Millis::try_from(began.elapsed().as_millis()).unwrap_or(0));
-        let prompt = Some(self.record.estimate).filter(|tokens| *tokens > 0);
-        let worked = Some(millis.saturating_mul(1_000_000));
-        self.record.tokens = Tokens { prompt, output: Some(parts), worked };
-        self.record.estimated = true;
-        if let Some(permit) = &mut self.held.permit {
-            permit.settle_cut(parts, millis);
-        }
-    }
-
-    /// Must it end although nothing is wrong with it?
-    pub(super) fn halted(&self) -> Option<StreamFault> {
-        if self.clock.cut() {
-            return Some(StreamFault::Stopping);
-        }
-        let permit = self.held.permit.as_ref()?;
-        permit.halt(&self.clock).map(StreamFault::from)
-    }
-
-    /// Is a heartbeat due? Then this is it.
-    pub(super) fn heartbeat(&mut self) -> Option<Bytes> {
-        if !self.clock.passed(clock::after(self.sent, self.rules.heartbeat)) {
-            return None;
-        }
-        Some(self.send(answer::heartbeat(self.shape, &self.model)))
-    }
-
-    pub(super) fn send(&mut self, bytes: Vec<u8>) -> Bytes {
-        self.sent = self.clock.now();
-        self.record.bytes_out += bytes.len() as u64;
-        Bytes::from(bytes)
-    }
-
-    /// The last line of a stream that broke, behind what was whole.
-    pub(super) fn fail(
-        &mut self,
-        mut lines: Vec<u8>,
-        side: Side,
-        public: &str,
-        detail: String,
-        ending: Ending,
-    ) -> Bytes {
-        lines.extend(answer::error_line(public));
-        self.record.fail(side, detail);
-        let bytes = self.send(lines);
-        self.record.end(ending);
-        bytes
-    }
-}
 
 /// A stream that flows.
 #[derive(Debug)]
@@ -132,7 +26,6 @@ pub struct Relay {
     turn: Option<Turn>,
     lines: Splitter,
     heard: Millis,
-    total_by: Millis,
     /// Until when the body must have ended behind its final object.
     linger_by: Millis,
     /// Were the answer's tokens settled?
@@ -140,9 +33,16 @@ pub struct Relay {
 }
 
 impl Drop for Relay {
-    /// The caller may have left: what the model said until then is theirs all the same.
+    /// The caller may have left, or taken too little to hear why it ends: what the model said until then is theirs all the same.
     fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let fault = self.stream.cut_off();
         self.settle_cut();
+        if let Some(fault) = fault {
+            self.stream.end_unheard(&fault);
+        }
     }
 }
 
@@ -153,14 +53,21 @@ impl Relay {
         let lines = Splitter::new(stream.rules.max_line);
         let heard = stream.clock.now();
         stream.record.queued = Some(queued);
+        stream.lasts_until(total_by);
         let (body, turn) = (Some(body), Some(turn));
-        Self { stream, body, turn, lines, heard, total_by, linger_by: NEVER, settled: false }
+        Self { stream, body, turn, lines, heard, linger_by: NEVER, settled: false }
+    }
+
+    /// Has all of it been handed out?
+    pub(super) const fn is_over(&self) -> bool {
+        self.body.is_none()
     }
 
     /// The answer is over, with these counts of its own.
     fn settle(&mut self, tokens: Tokens) {
         self.settled = true;
         self.stream.settle(tokens);
+        self.stream.unwatch();
     }
 
     /// The answer is over without its counts: what came was counted here.
@@ -176,12 +83,8 @@ impl Relay {
         loop {
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
             if self.linger_by == NEVER
-                && let Some(fault) = self.stream.halted()
+                && let Some(fault) = self.stream.must_end()
             {
-                return Poll::Ready(Some(self.break_off(Vec::new(), &fault)));
-            }
-            if self.linger_by == NEVER && self.stream.clock.passed(self.total_by) {
-                let fault = StreamFault::Clock("upstream.total_timeout");
                 return Poll::Ready(Some(self.break_off(Vec::new(), &fault)));
             }
             let mut fresh = Vec::new();
@@ -229,11 +132,6 @@ impl Relay {
         let clock = &self.stream.clock;
         if clock.passed(self.linger_by) {
             return Poll::Ready(self.ended(""));
-        }
-        if clock.passed(self.total_by) {
-            return Poll::Ready(Some(
-                self.break_off(Vec::new(), &StreamFault::Clock("upstream.total_timeout")),
-            ));
         }
         if clock.passed(clock::after(self.heard, self.stream.rules.idle)) {
             return Poll::Ready(Some(

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::clock::{self, Millis};
+use super::clock::{self, Millis, NEVER};
 use super::guard::Guarded;
 use super::head::Reject;
 use super::scratch;
@@ -26,6 +26,9 @@ use super::verb::Verb;
 
 /// Whoever has sent more than anybody may has so long to read the answer.
 const LAST_LOOK: Millis = 1_000;
+
+/// An answer that must end has so long to say why, where its caller takes little of it.
+const LAST_LINE: Millis = 500;
 
 /// An answer on its way.
 pub type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -78,7 +81,7 @@ pub(super) async fn run<H: Handler>(
         .pipeline_flush(false)
         .max_buf_size(64 << 10)
         .serve_connection(guarded, service);
-    let mut draining = false;
+    let (mut draining, mut cut_by) = (false, NEVER);
     let late = poll_fn(|cx| {
         clock.begin(cx.waker());
         if clock.draining() && !draining {
@@ -94,6 +97,10 @@ pub(super) async fn run<H: Handler>(
         if clock.passed(state.read_by()) || clock.passed(state.write_by()) || state.gives_way() {
             return Poll::Ready(true);
         }
+        if is_overdue(&state, &mut cut_by) {
+            state.cut_off();
+            return Poll::Ready(false);
+        }
         Poll::Pending
     });
     let late = late.await;
@@ -101,6 +108,13 @@ pub(super) async fn run<H: Handler>(
     if !state.gives_way() {
         Box::pin(close(parts.io, late, peer, (&state, &*handler))).await;
     }
+}
+
+/// Has its answer outlived its right to go on, and the time for its last line? A caller who reads a little now and then keeps hyper's
+/// buffer full, so that the body is not polled: it, and the upstream's connection with it, would go on for as long as that lasts.
+fn is_overdue(state: &ConnState, cut_by: &mut Millis) -> bool {
+    *cut_by = if state.must_end() { (*cut_by).min(state.hence(LAST_LINE)) } else { NEVER };
+    state.clock.passed(*cut_by)
 }
 
 /// Ends a connection: with an answer where it was refused, and without a reset that would swallow the answer.

@@ -31,6 +31,6 @@ pub use head::Reject;
 pub use inlet::{Freely, Grants, Inlet, UNASKED, Unread};
 pub use places::network;
 pub use socket::Socket;
-pub use state::{ConnState, InFlight};
+pub use state::{ConnState, Halting, InFlight};
 pub use tls::{Tls, TlsError};
 pub use verb::Verb;

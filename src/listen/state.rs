@@ -1,7 +1,8 @@
 //! What the guard, the service and the connection's task tell each other about one connection.
 
-use std::sync::Arc;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::{Clock, Millis, NEVER};
 use super::deadlines::Deadlines;
@@ -9,6 +10,12 @@ use super::inlet::Inlet;
 
 /// Once the gateway stops, what is left of a request must come within this.
 const LAST_WORDS: Millis = 2_000;
+
+/// Whether an answer must end. Its body knows, but nobody polls that while its caller takes nothing: then it is asked here.
+pub trait Halting: Debug + Send {
+    /// Must it end by now? If not, the clock is told when to ask again; whoever revokes a key rings for everybody.
+    fn must_end(&self, clock: &Clock) -> bool;
+}
 
 /// Shared state of one connection.
 #[derive(Debug)]
@@ -25,6 +32,11 @@ pub struct ConnState {
     answered: AtomicBool,
     /// Must it end, so that a newcomer has its place?
     gives_way: AtomicBool,
+    /// Is there somebody to ask whether its answer must end?
+    watched: AtomicBool,
+    halting: Mutex<Option<Box<dyn Halting>>>,
+    /// Was its answer cut because it had to end, and its caller took too little to let it end by itself?
+    cut_off: AtomicBool,
     /// Until when the next step of reading must have happened.
     read_by: AtomicU64,
     /// Until when the caller must have taken something; never, while it does.
@@ -42,6 +54,9 @@ impl ConnState {
             busy: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            halting: Mutex::new(None),
+            cut_off: AtomicBool::new(false),
             read_by: AtomicU64::new(read_by),
             write_by: AtomicU64::new(NEVER),
         })
@@ -64,6 +79,25 @@ impl ConnState {
 
     pub(super) fn gives_way(&self) -> bool {
         self.gives_way.load(Ordering::Relaxed)
+    }
+
+    /// Does its caller take nothing at the moment?
+    pub(super) fn is_stalled(&self) -> bool {
+        self.write_by() != NEVER
+    }
+
+    fn halting(&self) -> MutexGuard<'_, Option<Box<dyn Halting>>> {
+        self.halting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Must its answer end, while its caller takes nothing? Whoever takes what is there has the body polled, which ends by itself.
+    pub(super) fn must_end(&self) -> bool {
+        self.is_stalled() && self.halting().as_ref().is_some_and(|halting| halting.must_end(&self.clock))
+    }
+
+    /// Its answer had to end, and now does.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::Relaxed);
     }
 
     /// The first byte of a request has come.
@@ -118,10 +152,35 @@ impl InFlight {
     pub const fn new(state: Arc<ConnState>) -> Self {
         Self(state)
     }
+
+    /// Does the caller take nothing at the moment?
+    pub fn is_stalled(&self) -> bool {
+        self.0.is_stalled()
+    }
+
+    /// From now on the connection asks as well whether this answer must end.
+    pub fn watch(&self, halting: Box<dyn Halting>) {
+        *self.0.halting() = Some(halting);
+        self.0.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// It may go out to its last byte.
+    pub fn unwatch(&self) {
+        if self.0.watched.load(Ordering::Relaxed) {
+            self.0.watched.store(false, Ordering::Relaxed);
+            *self.0.halting() = None;
+        }
+    }
+
+    /// Did the connection end because this answer had to?
+    pub fn was_cut_off(&self) -> bool {
+        self.0.cut_off.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.unwatch();
         self.0.busy.store(false, Ordering::Relaxed);
         self.0.answered.store(true, Ordering::Relaxed);
         self.0.inlet.forget();

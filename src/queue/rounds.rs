@@ -130,10 +130,13 @@ impl<T> Rounds<T> {
                 return Some(request);
             }
         }
-        let at = self.new.iter().position(may)?;
-        let lane = self.new.remove(at)?;
-        self.row += 1;
-        self.serve(lane)
+        let at = self.new.iter().position(&mut may);
+        if let Some(lane) = at.and_then(|at| self.new.remove(at)) {
+            self.row += 1;
+            return self.serve(lane);
+        }
+        // Those who are new have all the turns that they may have: nobody waits behind them.
+        self.pop_old(&mut may)
     }
 
     fn pop_old(&mut self, may: &mut impl FnMut(&Lane<T>) -> bool) -> Option<T> {
@@ -240,6 +243,21 @@ mod tests {
         assert_eq!(place(&rounds, "a1"), 0);
         assert_eq!(order(&mut rounds), "b1 c1 b2 a2 b3 b4 a3");
         assert_eq!(rounds.new.len() + rounds.now.len() + rounds.next.len(), 0, "nobody is remembered");
+    }
+
+    #[test]
+    fn who_is_new_and_may_not_run_hides_nobody() {
+        let (old, bound) = (account("old", 1), account("bound", 1));
+        let mut rounds = Rounds::new(100);
+        for request in ["o1", "o2"] {
+            rounds.push(&old, false, request);
+        }
+        assert_eq!(rounds.pop(|_| true), Some("o1"));
+        rounds.push(&bound, false, "b1");
+        let may = |lane: &Lane<&str>| lane.principal != bound.principal;
+        assert_eq!(rounds.pop(may), Some("o2"));
+        assert_eq!(rounds.pop(may), None);
+        assert_eq!(order(&mut rounds), "b1");
     }
 
     #[test]

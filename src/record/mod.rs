@@ -144,7 +144,7 @@ pub struct Record {
     pub estimated: bool,
     /// Tokens that its prompt may have, where nobody counts them.
     pub estimate: u64,
-    /// When the model server began.
+    /// When the model server began; none again where it refused without work.
     pub began: Option<Began>,
     /// Milliseconds in the queue.
     pub queued: Option<u64>,
@@ -222,7 +222,7 @@ impl Record {
             return;
         }
         self.ending = Some(ending);
-        self.fill(ending);
+        self.fill();
         if self.status == 0 {
             // nginx's word for a caller who left before there was an answer.
             self.status = 499;
@@ -241,13 +241,11 @@ impl Record {
         }
     }
 
-    /// What the model server worked on and did not count is estimated: whoever leaves early, or is halted, has used it all the same.
-    fn fill(&mut self, ending: Ending) {
+    /// What the model server worked on and did not count is estimated, however it ended: whoever leaves early, is halted, or gets no
+    /// answer that can be passed on has used it all the same. Who was refused without work has no beginning any more.
+    fn fill(&mut self) {
         let counted = self.tokens.prompt.is_some() || self.tokens.output.is_some();
-        let halted = ending == Ending::Error && self.limit.is_some();
-        let worked = halted || matches!(ending, Ending::Done | Ending::ClientGone | Ending::Timeout);
-        let began = self.began.as_ref().and_then(|began| began.get());
-        let (true, Some(began)) = (worked, began) else { return };
+        let Some(began) = self.began.as_ref().and_then(|began| began.get()) else { return };
         if self.tokens.worked.is_none() {
             self.tokens.worked = u64::try_from(began.elapsed().as_nanos()).ok();
         }

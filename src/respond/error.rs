@@ -30,6 +30,8 @@ pub struct Failure {
     pub side: Side,
     /// How the record ends.
     pub ending: Ending,
+    /// Did the model server perhaps work on it? Then its time counts, once it had its turn.
+    pub worked: bool,
     /// Seconds.
     pub retry_after: Option<u64>,
     /// Which limit refused it, in a word for metrics.
@@ -52,6 +54,7 @@ impl Failure {
             public,
             side: Side::Client,
             ending: Ending::Refused,
+            worked: false,
             retry_after: None,
             limit: None,
             allow: None,
@@ -62,13 +65,20 @@ impl Failure {
 
     fn upstream(status: StatusCode, public: impl Into<String>, detail: impl Into<String>) -> Self {
         let ending = if status == StatusCode::GATEWAY_TIMEOUT { Ending::Timeout } else { Ending::Error };
-        Self { side: Side::Upstream, ending, detail: detail.into(), ..Self::refused(status, public) }
+        let refused = Self::refused(status, public);
+        Self { side: Side::Upstream, ending, worked: true, detail: detail.into(), ..refused }
     }
 
     /// A path of ours, with a method that it does not answer.
     pub(super) fn method(allow: &'static str) -> Self {
         let failure = Self::refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"));
         Self { allow: Some(allow), ..failure }
+    }
+
+    /// The model server was not reached, or refused without doing anything.
+    #[must_use]
+    pub fn without_work(self) -> Self {
+        Self { worked: false, ..self }
     }
 
     pub(super) fn with(self, detail: impl Into<String>) -> Self {
@@ -81,7 +91,7 @@ impl Failure {
             StatusCode::INTERNAL_SERVER_ERROR,
             "the gateway failed; the operator's log says why",
         );
-        Self { side: Side::Gateway, ending: Ending::Error, detail: detail.into(), ..failure }
+        Self { side: Side::Gateway, ending: Ending::Error, worked: true, detail: detail.into(), ..failure }
     }
 
     /// Something of ours that should come back.
@@ -249,7 +259,8 @@ impl From<RouteError> for Failure {
                 format!("'{}' runs in the cloud, which is switched off here", brief(model.as_str())),
             ),
             RouteError::NotReady(detail) => {
-                Self::upstream(StatusCode::SERVICE_UNAVAILABLE, "the model server cannot be reached", detail)
+                let public = "the model server cannot be reached";
+                Self::upstream(StatusCode::SERVICE_UNAVAILABLE, public, detail).without_work()
             }
         }
     }
@@ -268,7 +279,8 @@ impl From<UpstreamError> for Failure {
         let detail = error.to_string();
         match error {
             UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
-                Self::upstream(StatusCode::BAD_GATEWAY, "the model server cannot be reached", detail)
+                let public = "the model server cannot be reached";
+                Self::upstream(StatusCode::BAD_GATEWAY, public, detail).without_work()
             }
             UpstreamError::FirstByteTimeout => {
                 let public = "the model server did not answer within upstream.first_byte_timeout";
@@ -320,7 +332,7 @@ impl StreamFault {
             Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
             Self::Revoked => "the API key was revoked",
-            Self::Overrun => "the budget of model time is used up",
+            Self::Overrun => "the budget of model time is used up until midnight UTC",
         }
     }
 

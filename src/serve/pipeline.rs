@@ -194,8 +194,9 @@ async fn proxy(
     let waiting = clock::until(&clock, beat, opening.as_mut());
     // What is halted here pays for the time that it had.
     let opened = unless_halted(&permit, &clock, pin!(waiting)).await?.transpose();
-    if opened.as_ref().is_err_and(|failure| failure.ending == Ending::Error) {
+    if opened.as_ref().is_err_and(|failure| !failure.worked) {
         permit.forgive();
+        note(visit, |record| record.began = None);
     }
     let opened = opened?;
     let mut response = match opened {

@@ -1,6 +1,7 @@
 //! Budgets of tokens: reserved before, settled after, exact about when to come back.
 
-use mock_ollama::{On, Script};
+use mock_ollama::{On, Raw, Script, Then};
+use portcullis::store::audit::AuditRow;
 use serde_json::Value;
 
 use crate::client::Answer;
@@ -13,7 +14,7 @@ fn key(gate: &Gateway, args: &[&str]) -> String {
     text(&json(&gate.folder, &[&["key", "create", "--json", "--name", "k"][..], args].concat()), "key")
 }
 
-async fn known(gate: &Gateway, key: &str) {
+pub(crate) async fn known(gate: &Gateway, key: &str) {
     let begun = tokio::time::Instant::now();
     while used(gate, key).await.is_none() {
         assert!(begun.elapsed().as_secs() < 2, "the key is not known");
@@ -207,11 +208,18 @@ async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
     silent.request(&post("/api/generate").replace(KEY, &keys[2]), body).await;
 
     let text = stream.rest(head).await.text();
-    assert!(text.ends_with("{\"error\":\"the budget of model time is used up\"}\n"), "{text}");
+    assert!(
+        text.ends_with("{\"error\":\"the budget of model time is used up until midnight UTC\"}\n"),
+        "{text}"
+    );
     for conn in [&mut whole, &mut silent] {
         let answer = conn.answer().await;
         assert_eq!(answer.status, 429, "{}", answer.text());
-        assert!(answer.text().contains("the budget of model time is used up"), "{}", answer.text());
+        assert!(
+            answer.text().contains("the budget of model time is used up until midnight UTC"),
+            "{}",
+            answer.text()
+        );
         assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86_400);
     }
     let took = begun.elapsed();
@@ -239,4 +247,79 @@ async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
     // Those without such a limit have nothing of it.
     gate.mock.script(On::Any, Script::default());
     assert_eq!(gate.chat(true).await.status, 200);
+}
+
+/// Of a request that brought no answer: its row, and the seconds of the model server that its key has used since.
+async fn failed(gate: &Gateway, key: &str, stream: bool) -> (AuditRow, u64) {
+    let sent = async || {
+        let mut rows = crate::audit::rows(&gate.folder, 0).await;
+        rows.retain(|row| row.upstream.is_some());
+        rows
+    };
+    let before = sent().await.len();
+    let body = format!(r#"{{"model":"alpha","prompt":"hi","stream":{stream}}}"#);
+    gate.send(&post("/api/generate").replace(KEY, key), body.as_bytes()).await;
+    let get = format!("GET /usage HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n");
+    let used: Value = serde_json::from_str(&gate.send(&get, b"").await.text()).unwrap();
+    let begun = tokio::time::Instant::now();
+    let row = loop {
+        let mut rows = sent().await;
+        if rows.len() > before {
+            break rows.pop().unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "no row");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    (row, used["used"]["gpu_seconds_today"].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_whose_answer_fails_is_paid_for_and_a_refusal_is_not() {
+    let settings = [("PORTCULLIS_UPSTREAM_MAX_ANSWER", "4KiB"), ("PORTCULLIS_STREAM_HEARTBEAT", "300ms")];
+    let gate = Gateway::with(&settings).await;
+    let worked = std::time::Duration::from_millis(1_100);
+    let raw = |reply: &str, head_delay| Script {
+        head_delay,
+        raw: Some(Raw::new(reply.to_owned(), Then::Close)),
+        ..Script::default()
+    };
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{}",
+        " ".repeat(9_000)
+    );
+    for (script, stream) in [
+        // It works, and closes: before its head, and of a stream whose head is out.
+        (raw("", worked), false),
+        (raw("", worked), true),
+        (raw(&long, worked), false),
+        (Script { head_delay: worked, status: Some(500), ..Script::default() }, false),
+    ] {
+        let key = key(&gate, &["--gpu-seconds-per-day", "100", "--tokens-per-day", "100000"]);
+        known(&gate, &key).await;
+        gate.mock.script(On::Any, script);
+        let (row, seconds) = failed(&gate, &key, stream).await;
+        assert!(row.ending == "error" && row.gpu_ms >= Some(1_000), "{row:?}");
+        assert!(row.estimated && row.prompt_tokens > Some(0), "{row:?}");
+        assert_eq!((seconds, used(&gate, &key).await), (1, row.prompt_tokens), "{row:?}");
+    }
+    let key = key(&gate, &["--gpu-seconds-per-day", "100", "--tokens-per-day", "100000"]);
+    known(&gate, &key).await;
+    for stream in [false, true] {
+        for status in [400, 404, 503, 0] {
+            // Of a stream, whose head is out by then.
+            let head_delay = if stream { worked / 2 } else { std::time::Duration::ZERO };
+            let script = Script { head_delay, status: Some(status), ..Script::default() };
+            gate.mock.script(On::Any, script);
+            if status == 0 {
+                gate.mock.stop_listening().await;
+                gate.mock.cut_connections();
+            }
+            let (row, seconds) = failed(&gate, &key, stream).await;
+            if status == 0 {
+                gate.mock.listen_again().await.unwrap();
+            }
+            assert!(row.ending == "error" && row.gpu_ms.is_none() && !row.estimated, "{status}: {row:?}");
+            assert_eq!((seconds, used(&gate, &key).await), (0, Some(0)), "{status}: {row:?}");
+        }
+    }
 }

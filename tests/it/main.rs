@@ -35,6 +35,7 @@ mod ops;
 mod page;
 mod relay;
 mod reload;
+mod sippers;
 mod status;
 mod streams;
 mod tokens;
