@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::gpu::{Charge, Charges};
+use super::gpu::{self, Charge, Charges};
 use super::limits::Effective;
 use crate::listen::clock::Millis;
 use crate::record::Began;
@@ -14,6 +14,9 @@ use crate::store::usage::Spent;
 
 /// Nanoseconds.
 const MINUTE: u64 = 60_000_000_000;
+
+/// Seconds after which to come again where there is enough, but for what is reserved by requests that run.
+const SOON: u64 = 5;
 
 /// What one principal has used.
 #[derive(Debug, Default)]
@@ -42,6 +45,14 @@ impl Window {
         if self.number != number {
             self.number = number;
             self.used = 0;
+        }
+    }
+
+    /// Would so much fit, once what is reserved were given back?
+    const fn would_hold(&self, amount: u64, limit: Option<u64>) -> bool {
+        match limit {
+            Some(limit) => self.used.saturating_add(amount) <= limit,
+            None => true,
         }
     }
 
@@ -147,7 +158,9 @@ impl Budget {
     fn gpu_left(&self, limits: &Effective, at: Moment) -> Option<(Millis, Short)> {
         let limit = limits.gpu_seconds_per_day?;
         let left = self.gpu.left(Some(limit.saturating_mul(1_000)));
-        Some((left, Short { what: "seconds of the model server per day", limit, seconds: at.day().1 }))
+        // Enough for an answer, were it the only one.
+        let seconds = if left >= gpu::LEAST { SOON } else { at.day().1 };
+        Some((left, Short { what: "seconds of the model server per day", limit, seconds }))
     }
 
     /// Charges an answer with model time, where a limit of that holds: `mean` is what its model took lately.
@@ -182,6 +195,7 @@ impl Budget {
             ("tokens per day", &self.day, limits.tokens_per_day, at.day().1),
         ] {
             if window.left(limit) < tokens {
+                let seconds = if window.would_hold(tokens, limit) { SOON } else { seconds };
                 return Some(Short { what, limit: limit.unwrap_or(0), seconds });
             }
         }
@@ -322,8 +336,10 @@ mod tests {
         let (mut budget, limits) = (Budget::default(), limits(None, Some(100)));
         budget.reserve(&limits, 60, at(0)).unwrap();
         let until_midnight = 86_400 - (10 * 3_600 + 33 * 60 + 5);
-        let short = Short { what: "tokens per day", limit: 100, seconds: until_midnight };
-        assert_eq!(budget.reserve(&limits, 41, at(0)), Err(short));
+        let short = Short { what: "tokens per day", limit: 100, seconds: SOON };
+        assert_eq!(budget.reserve(&limits, 41, at(0)), Err(short), "what is reserved may come back");
+        let short = Short { seconds: until_midnight, ..short };
+        assert_eq!(budget.reserve(&limits, 101, at(0)), Err(short));
         budget.reserve(&limits, 40, at(0)).unwrap();
         budget.settle(&limits, (60, 0), 60, 0, at(1));
         budget.settle(&limits, (40, 0), 40, 0, at(1));

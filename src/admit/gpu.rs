@@ -14,7 +14,8 @@ use crate::record::Began;
 
 /// An answer of a model of which nothing is known.
 const UNKNOWN: Millis = 10_000;
-const LEAST: Millis = 1_000;
+/// What an answer is charged with at least.
+pub(super) const LEAST: Millis = 1_000;
 const MOST: Millis = 60_000;
 const SECOND: Millis = 1_000;
 

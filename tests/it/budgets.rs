@@ -200,6 +200,7 @@ async fn model_time_ends_answers_that_run_and_is_gone_for_the_day() {
     let second = ask(&gate, &keys[0], "").await;
     assert_eq!(second.status, 429, "{}", second.text());
     assert!(second.text().contains("more than 2 seconds of the model server per day"), "{}", second.text());
+    assert_eq!(second.header("retry-after"), Some("5"), "the first may leave something");
     // A whole answer, and a stream whose head waits for the first word.
     gate.mock.script(On::Any, Script { never: true, ..Script::default() });
     let mut whole = gate.connect().await;
