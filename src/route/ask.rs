@@ -51,7 +51,7 @@ impl Pool {
         let ps = self.get(clock, "/api/ps").await.ok();
         match self.catalogue.set(&tags, ps.as_deref(), clock::now()) {
             Some(()) => Ok(tags),
-            None => Err(UpstreamError::Protocol("its model list is no list")),
+            None => Err(UpstreamError::Protocol("its model list is not a list")),
         }
     }
 

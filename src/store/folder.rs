@@ -61,7 +61,7 @@ pub enum FolderError {
         folder: u32,
     },
     /// It leads somewhere else.
-    #[error("{} is no plain file of its own (a link, a folder, a device, a file with a second name); move it away", .0.display())]
+    #[error("{} must be a regular file with one name, not a link, a folder or a device; move it away", .0.display())]
     Odd(PathBuf),
     /// Others could read a secret.
     #[error("{path} can be read by others; run: chmod 600 {path}", path = .0.display())]
