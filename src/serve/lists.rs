@@ -50,7 +50,7 @@ pub(super) fn open(
 pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     if clock.draining() {
-        return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"));
+        return Err(Failure::stopping());
     }
     if gate.desk.ledger.is_failing() {
         return Err(LedgerError::Failing.into());
@@ -119,7 +119,7 @@ pub(super) async fn list(
             models::list(&body, cloud_models, |name| may(name).then(|| marks(gate, name, &default)))
         }
     };
-    let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
+    let shown = shown.ok_or_else(|| Failure::bad_answer("a list that cannot be read"))?;
     Ok(rated(json_answer(visit, shown, None), permit))
 }
 
