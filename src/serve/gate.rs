@@ -19,7 +19,7 @@ use crate::config::{self, Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{Caller, Identify, Ring};
-use crate::listen::clock::Clock;
+use crate::listen::clock::{Clock, Millis};
 use crate::listen::{Answering, ConnState, InFlight, Reject, Verb};
 use crate::queue::Slots;
 use crate::record::{Desk, Ending, Record};
@@ -144,6 +144,19 @@ impl Gate {
         let stand_in = (!self.rules.default_chosen)
             .then(|| self.pool.stand_in(usual, |model| caller.use_model(model).is_ok()));
         stand_in.flatten().map_or_else(|| usual.clone(), |stand_in| stand_in.model)
+    }
+
+    /// May the model for a request that names none, as [chosen](Self::default_model), be another soon?
+    pub(super) fn is_open(&self, model: &ModelName, now: Millis) -> bool {
+        match self.pool.find(model) {
+            None => !self.rules.default_chosen && self.pool.may_look(now),
+            Some(_) => self.is_guess(model, now),
+        }
+    }
+
+    /// Does it stand in though nobody said that it can chat, and may the upstream be asked?
+    pub(super) fn is_guess(&self, model: &ModelName, now: Millis) -> bool {
+        *model != self.rules.default_model && self.pool.is_guess(model, now)
     }
 
     /// The next request id, for an answer beside the pipeline.

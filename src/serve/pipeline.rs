@@ -113,8 +113,8 @@ pub(super) fn run<'a>(
         recording::place(visit).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
         let mut call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
-        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.may_look(visit.state.clock.now()) {
-            Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
+        if call.is_by_default() && gate.is_open(call.model(), visit.state.clock.now()) {
+            Box::pin(lists::choose(gate, visit, permit.caller(), call.model())).await?;
             call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
         }
         drop(bytes);
@@ -124,7 +124,7 @@ pub(super) fn run<'a>(
         let mut found = gate.pool.find(call.model());
         if found.is_none() && gate.pool.may_look(visit.state.clock.now()) {
             // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
-            Box::pin(lists::look(gate, visit, lists::Look::Whatever)).await?;
+            Box::pin(lists::look(gate, visit)).await?;
             found = gate.pool.find(call.model());
         }
         note(visit, |record| record.listed = found.is_some());
