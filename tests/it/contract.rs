@@ -192,6 +192,14 @@ async fn public_mode_asks_no_key_and_serves_only_its_own_names() {
         json!({"model": MODEL, "prompt": "x", "stream": false, "options": {"num_ctx": 128}}).to_string();
     let head = "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     assert_eq!(gate.send(head, small.as_bytes()).await.status, 200, "as Ollama's own tests ask");
+    // Its `context-long-input`: more than the context holds, which the model server cuts.
+    let long = "Oh, don't speak to me of Austria. ".repeat(20);
+    let body = json!({"model": MODEL, "prompt": long, "stream": false, "options": {"num_ctx": 128, "temperature": 0, "seed": 123}});
+    gate.mock.clear();
+    let answer = gate.send(head, body.to_string().as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = parsed(&gate.mock.seen()[0].body);
+    assert_eq!((sent["prompt"].as_str(), &sent["options"]), (Some(&*long), &body["options"]));
     let none = gate.send("POST /chat HTTP/1.1\r\nHost: localhost\r\n", chat(false).as_bytes()).await;
     assert_eq!(none.status, 415);
 }
