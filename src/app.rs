@@ -75,7 +75,7 @@ fn describe(error: &io::Error) -> String {
 fn describe_socket(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another gateway does".into(),
-        io::ErrorKind::AlreadyExists => "the file is there and is no socket".into(),
+        io::ErrorKind::AlreadyExists => "the file is there and is not a socket".into(),
         io::ErrorKind::NotFound => "its folder does not exist".into(),
         kind => kind.to_string(),
     }

@@ -24,7 +24,7 @@ const MOST_SHOWN: usize = 64;
 /// So long a request without a model waits until it is known what the models can do: more than a server needs that is well.
 const MOMENT: Duration = Duration::from_secs(1);
 /// So long nothing is asked about models one by one after the upstream did not answer that.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 
 impl Pool {
     /// Does the upstream answer, now or a moment ago? Anybody may ask: those who ask while another question is on its way share
@@ -75,8 +75,16 @@ impl Pool {
     }
 
     /// Asks behind the request what models can do of which the list does not say it (older servers); meanwhile their families and names
-    /// decide. `None`: there is nothing to ask.
-    pub fn learn_behind(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+    /// decide.
+    pub fn learn_behind(self: &Arc<Self>) {
+        // Whoever asks already asks for all of them.
+        if self.shown.try_lock().is_ok() {
+            drop(self.learning());
+        }
+    }
+
+    /// `None`: there is nothing to ask.
+    fn learning(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         let unknown = |view: &View| view.unknown().next().is_some();
         if !self.may_learn(clock::now()) || self.catalogue.look(unknown) != Some(true) {
             return None;
@@ -86,9 +94,9 @@ impl Pool {
     }
 
     /// Waits for a moment until it is known what the models can do. Where that does not come, what is known decides, and nobody waits
-    /// for it again for a while.
+    /// for it again for a while. Who asks is not the one who waits: a caller that leaves takes nothing along.
     pub async fn learned(self: &Arc<Self>, clock: &Clock) {
-        let Some(mut learning) = self.learn_behind() else { return };
+        let Some(mut learning) = self.learning() else { return };
         let by = clock::after(clock::now(), Some(MOMENT));
         if clock::until(clock, by, std::pin::Pin::new(&mut learning)).await.is_none() {
             self.be_quiet();
@@ -101,8 +109,9 @@ impl Pool {
 
     /// Asks about models one by one, each once. One asks at a time, and all together have as long as one list has.
     async fn learn(&self, clock: &Clock) {
-        let mut unanswered = self.learning.lock().await;
-        let Some(view) = self.catalogue.get() else { return };
+        let mut unanswered = self.shown.lock().await;
+        // Somebody may have learned in the meantime that it does not answer.
+        let Some(view) = self.catalogue.get().filter(|_| self.may_learn(clock::now())) else { return };
         // What was not answered the last time comes last: it must not keep the others from being known.
         let mut names: Vec<&ModelName> = view.unknown().collect();
         names.sort_by_key(|name| unanswered.as_ref() == Some(*name));
@@ -119,18 +128,14 @@ impl Pool {
                 accept: "application/json",
                 body: body.as_bytes(),
             };
-            match self.ask(clock, question).await {
-                // A server that does not know its own model says nothing about it; it is not asked again.
-                Ok((status, body)) => {
-                    let facts = if status == 200 { entry::facts(&body) } else { Facts::default() };
-                    learned.push((name.clone(), facts));
-                }
-                Err(_) => {
-                    *unanswered = Some(name.clone());
-                    self.be_quiet();
-                    break;
-                }
-            }
+            let Ok((status, body)) = self.ask(clock, question).await else {
+                *unanswered = Some(name.clone());
+                self.be_quiet();
+                break;
+            };
+            // A server that does not know its own model says nothing about it; it is not asked again.
+            let facts = if status == 200 { entry::facts(&body) } else { Facts::default() };
+            learned.push((name.clone(), facts));
         }
         if !learned.is_empty() {
             self.catalogue.learn(learned);
@@ -185,7 +190,7 @@ impl Pool {
                 let asking = clock::alone(|clock| async move {
                     if let Err(error) = pool.fetch(&clock).await {
                         tracing::debug!(%error, "the upstream's model list could not be read again");
-                    } else if learning && pool.may_learn(clock::now()) {
+                    } else if learning {
                         pool.learn(&clock).await;
                     }
                 });

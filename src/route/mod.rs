@@ -77,7 +77,7 @@ pub struct Pool {
     /// When the upstream last said whether it answers, and what; one asks at a time.
     probed: Mutex<Option<(Millis, Result<(), String>)>>,
     /// Held by whoever asks about models one by one: the one of which the upstream said nothing.
-    learning: Mutex<Option<ModelName>>,
+    shown: Mutex<Option<ModelName>>,
     /// Until when it is not asked about them.
     quiet: AtomicU64,
 }
@@ -90,7 +90,7 @@ impl Pool {
             catalogue: Catalogue::default(),
             cloud_models,
             probed: Mutex::default(),
-            learning: Mutex::default(),
+            shown: Mutex::default(),
             quiet: AtomicU64::default(),
         }
     }

@@ -166,7 +166,7 @@ impl Gate {
 }
 
 /// The answer to a failure, and the end of its record. What it repeats of the request was masked where it was put in.
-fn failed(visit: &mut Visit, failure: Failure) -> Response<ReplyBody> {
+fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
     if let Some(record) = &mut visit.record {
         record.status = failure.status.as_u16();
         record.limit = failure.limit;
@@ -198,12 +198,12 @@ impl Gate {
         let asked = std::panic::catch_unwind(entering).unwrap_or_else(|_| Err(panicked()));
         visit.headers = head.headers;
         visit.headers.clear();
-        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, failure))));
+        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, &failure))));
         // A block and not a function: what a function is given stands in its future twice.
         Box::pin(async move {
             let clock = Arc::clone(&visit.state.clock);
             let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, asked))).await;
-            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, failure));
+            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
             if let Some(mut record) = visit.record.take() {
                 record.status = response.status().as_u16();
                 response.body_mut().carry(record, is_head);

@@ -121,7 +121,7 @@ pub(super) async fn list(
                 default = gate.default_model(caller);
             } else if !gate.rules.default_chosen {
                 // How long their contexts are, nobody waits for.
-                drop(gate.pool.learn_behind());
+                gate.pool.learn_behind();
             }
             models::list(&body, cloud_models, |name| may(name).then(|| marks(gate, name, &default)))
         }

@@ -211,6 +211,11 @@ mod tests {
         let message = messages.item(index);
         assert_eq!(message.field("role").to_string(), "messages[2].role");
         assert_eq!(AT.key("a b\n").to_string(), "f.\"a b\\n\"");
+        // A log has none of a caller's words.
+        let (within, theirs) = (messages.item(0), At::top("tools"));
+        let (within, theirs) = (within.field("role").refuse("no"), theirs.key("hamster").refuse("no"));
+        assert_eq!(within.detail(), "messages[0].role is refused");
+        assert_eq!((&*theirs.to_string(), &*theirs.detail()), ("tools.hamster: no", "tools… is refused"));
         let long = "é".repeat(1_000);
         let (a, b) = (AT.key(&long), At::top("g"));
         let (deep, other) = (a.key(&long), b.key(&long));

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_ollama::Mock;
 
@@ -234,7 +234,7 @@ async fn a_callers_text_in_a_row_is_short_and_ends_in_no_part_of_a_key() {
     let made = json(&gate.folder, &["key", "create", "--name", "narrow", "--model", "only:*", "--json"]);
     let narrow = text(&made, "key");
     let models = with(&narrow, "GET", "/models", "", "");
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     while raw(gate.address.port(), &models).await.starts_with("HTTP/1.1 401") {
         assert!(begun.elapsed() < PATIENCE, "the new key is never known");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -233,7 +233,13 @@ async fn pages_probes_and_the_redirect_need_no_key() {
     assert_eq!(open("/readyz").await.status, 200);
     gate.mock.stop_listening().await;
     // What it said to somebody a moment ago may be said again.
-    let ended = async { while open("/readyz").await.status != 503 {} };
+    let ended = async {
+        let mut answer = open("/readyz").await;
+        while answer.status != 503 {
+            answer = open("/readyz").await;
+        }
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    };
     tokio::time::timeout(PATIENCE, ended).await.expect("ready without an upstream");
     assert_eq!(open("/healthz").await.status, 200);
 }
