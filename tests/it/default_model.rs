@@ -233,3 +233,14 @@ async fn the_start_names_the_model_though_the_server_says_nothing_about_it() {
     let (_, errors) = running.stop();
     assert!(!errors.contains("does not answer yet"), "{errors}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_nothing_is_asked_for_a_caller_before_their_begin_is_kept() {
+    let gate = unchosen(&[("PORTCULLIS_AUDIT_MODE", "strict")]).await;
+    let mut other = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    assert_eq!(prompt(&gate, "").await.status, 503);
+    assert_eq!(gate.get("/models").await.status, 503);
+    assert!(gate.mock.probes().is_empty(), "{:?}", gate.mock.probes());
+    lock.rollback().unwrap();
+}
