@@ -4,6 +4,7 @@ mod live;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use crate::config::{self, Config, Keys};
 use crate::identify::keyfile::{KeyFileError, generated_key};
 use crate::identify::{ApiKey, Ring};
+use crate::listen::clock;
 use crate::listen::{self, Bell, Deadlines, Doors, Settings, Socket, Tls, TlsError};
 use crate::record::boots;
 use crate::record::writer::{Setup, SetupError, Writer};
@@ -73,7 +75,7 @@ fn describe(error: &io::Error) -> String {
 fn describe_socket(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another gateway does".into(),
-        io::ErrorKind::AlreadyExists => "the file is there and is no socket".into(),
+        io::ErrorKind::AlreadyExists => "the file is there and is not a socket".into(),
         io::ErrorKind::NotFound => "its folder does not exist".into(),
         kind => kind.to_string(),
     }
@@ -195,14 +197,16 @@ impl App {
         let gate = self.live.front.gate();
         let pool = &gate.pool;
         let usual = &self.default_model;
-        let asking = listen::clock::alone(|clock| async move {
-            let heard = pool.fetch(&clock).await;
-            if heard.is_ok() && pool.has(usual) == Some(false) {
-                pool.learn(&clock).await;
+        let by = clock::after(clock::now(), Some(std::time::Duration::from_secs(3)));
+        let asking = clock::alone(|clock| async move {
+            // Of what is not said in time the names decide.
+            let heard = clock::until(&clock, by, pin!(pool.fetch(&clock))).await;
+            if matches!(heard, Some(Ok(_))) && pool.has(usual) == Some(false) {
+                pool.learned(&clock).await;
             }
             heard
         });
-        tokio::time::timeout(std::time::Duration::from_secs(3), asking).await.ok()?.ok()?;
+        asking.await?.ok()?;
         if gate.pool.has(&self.default_model)? {
             return Some(Found::Default);
         }

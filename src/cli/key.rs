@@ -165,7 +165,7 @@ fn opened(config: &Config, is_new: bool) -> Result<Store, Trouble> {
 fn seconds(field: &str, text: &str) -> Result<i64, Trouble> {
     let duration = config::duration(text).ok_or_else(|| {
         Trouble::Usage(format!(
-            "{field}: {text:?} is no duration such as 30d, 24h or 90s (ten years at most)"
+            "{field}: {text:?} is not a duration; write it as 30d, 24h or 90s (ten years at most)"
         ))
     })?;
     Ok(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))

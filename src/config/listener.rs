@@ -90,7 +90,7 @@ impl Reader<'_> {
                 peers.push(net);
             } else {
                 let message = format!(
-                    "{part:?} is none of none, cloudflare, huggingface, caddy, a CIDR (not /0) or hops=1 to 16"
+                    "{part:?} is not known; write none, cloudflare, huggingface, caddy, a CIDR (not /0) or hops=1 to 16"
                 );
                 self.faults.add(name, self.origin(name), message);
             }

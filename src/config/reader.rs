@@ -339,7 +339,7 @@ impl Reader<'_> {
                 other => self.faults.add(
                     "pages.frame_ancestors",
                     self.origin("pages.frame_ancestors"),
-                    format!("{other:?} is none of none (alone), self, huggingface, or an origin such as https://app.example"),
+                    format!("{other:?} is not known; write none (alone), self, huggingface, or an origin such as https://app.example"),
                 ),
             }
         }

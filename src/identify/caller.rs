@@ -91,8 +91,8 @@ pub enum IdentifyError {
     /// The key is fine and may not do this.
     #[error("the key lacks the scope {}", .0.name())]
     Scope(Scope),
-    /// The key is fine and may not use this model.
-    #[error("the key may not use {0}")]
+    /// The key is fine and may not use this model. Its name is a caller's text and stands in the record's own column.
+    #[error("the key may not use the model")]
     Model(ModelName),
     /// A token is none, or the assertion of Cloudflare Access is missing.
     #[error(transparent)]

@@ -39,7 +39,7 @@ pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, &'static str> {
     let plain = only(headers, &API_KEY)?.map(bare).transpose()?.filter(|key| !key.is_empty());
     match (sent, plain) {
         (Credential::Key(key) | Credential::Basic(key), Some(plain)) if !key.is_empty() && key != plain => {
-            Err("Authorization and x-api-key differ")
+            Err("Authorization and x-api-key hold different keys: send one of them")
         }
         (_, Some(plain)) => Ok(Credential::Key(plain.into())),
         (Credential::Key(key) | Credential::Basic(key), None) if key.is_empty() => Ok(Credential::None),

@@ -4,7 +4,7 @@
 
 use super::key::{ApiKey, KeyError};
 use super::keyring::digest;
-use crate::record::stamp;
+use crate::record::{brief, stamp};
 use crate::store::actions::Actor;
 use crate::store::keys::{KeyRow, is_identity};
 use crate::store::{Store, StoreError, wall};
@@ -147,14 +147,15 @@ fn wished(store: &Store, wish: &Wish) -> Result<(KeyRow, ApiKey), IssueError> {
     let scopes = match names.clone().next() {
         None => Scopes::USE,
         Some(_) => Scopes::parse(names)
-            .ok_or_else(|| refuse("scope", "is none of inference, read, admin (several with commas)"))?,
+            .ok_or_else(|| refuse("scope", "must be inference, read or admin (several with commas)"))?,
     };
     if wish.models.len() > MAX_MODELS {
         return Err(refuse("model", format!("at most {MAX_MODELS} patterns, not {}", wish.models.len())));
     }
     let glob = |text: &String| {
-        ModelGlob::parse(text)
-            .map_err(|error| refuse("model", format!("{text:?}: {error}; such as qwen3:* or alpha")))
+        ModelGlob::parse(text).map_err(|error| {
+            refuse("model", format!("\"{}\": {error}; such as qwen3:* or alpha", brief(text)))
+        })
     };
     let models = wish.models.iter().map(glob).collect::<Result<_, _>>()?;
     if wish.expires_in.is_some_and(|seconds| seconds <= 0) {

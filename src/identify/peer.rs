@@ -75,7 +75,7 @@ fn forwarded(headers: &HeaderMap, hops: usize) -> Result<Option<IpAddr>, PeerErr
     let entry = entries.len().checked_sub(hops).and_then(|at| entries.get(at)).copied();
     let entry = entry.ok_or(PeerError("it has fewer entries than there are proxies"))?;
     let bare = entry.parse().ok().or_else(|| entry.parse::<std::net::SocketAddr>().ok().map(|a| a.ip()));
-    bare.map(|ip: IpAddr| Some(ip.to_canonical())).ok_or(PeerError("its entry is no address"))
+    bare.map(|ip: IpAddr| Some(ip.to_canonical())).ok_or(PeerError("its entry is not an address"))
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn host(host: Option<&[u8]>, old: bool) -> Result<(), Reject> {
             let plain =
                 |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']');
             if value.is_empty() || value.len() > 255 || !value.iter().fold(true, |all, &b| all & plain(b)) {
-                Err(bad("the Host header is no host name with an optional port"))
+                Err(bad("the Host header is not a host name with an optional port"))
             } else {
                 Ok(())
             }
@@ -239,7 +239,7 @@ fn framing(length: Option<&[u8]>, coding: Option<&[u8]>, old: bool) -> Result<Fr
         (None, Some(_)) => Err(bad("the only transfer coding known here is chunked, in HTTP/1.1")),
         (None, None) => Ok(Framing::Length(0)),
         (Some(value), None) => {
-            // Eighteen digits fit; a sign, a space or a leading zero is no plain number.
+            // Eighteen digits fit; a sign, a space or a leading zero is not a plain number.
             let plain = (1..=18).contains(&value.len()) && (value.len() == 1 || !value.starts_with(b"0"));
             let number = value
                 .iter()
@@ -247,7 +247,7 @@ fn framing(length: Option<&[u8]>, coding: Option<&[u8]>, old: bool) -> Result<Fr
                 .try_fold(0_u64, |number, b| b.is_ascii_digit().then(|| number * 10 + u64::from(b - b'0')));
             match number.filter(|_| plain) {
                 Some(n) => Ok(Framing::Length(n)),
-                None => Err(bad("the Content-Length is no plain number")),
+                None => Err(bad("the Content-Length is not a plain number")),
             }
         }
     }

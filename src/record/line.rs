@@ -53,6 +53,12 @@ pub(super) fn ended(record: &Record, json: bool, out: &mut Vec<u8>) {
         }
     };
     let mut fields = Fields::begin(record, json, out);
+    // A request that went upstream has it in its first line.
+    if record.upstream_path.is_none()
+        && let Some(model) = record.model()
+    {
+        fields.text("model", &model);
+    }
     fields.text("ending", ending.name());
     if let Some((side, reason)) = &record.fault {
         fields.text("side", side.name());

@@ -13,6 +13,7 @@ pub mod metrics;
 mod pace;
 mod past;
 mod redact;
+mod scrub;
 mod shard;
 pub mod show;
 pub mod stamp;
@@ -30,7 +31,8 @@ use tokio::time::Instant;
 pub use access::AccessLog;
 use ledger::Ended;
 pub use ledger::{Ack, Ledger, LedgerError};
-pub use redact::{Secrets, brief, escape, scrub};
+pub use redact::{Secrets, brief, escape, mask};
+pub use scrub::scrub;
 
 use crate::config::AuditMode;
 use crate::store::audit::{AuditRow, Begin};

@@ -1,5 +1,5 @@
-//! What must not be written down or sent out: keys and more than a little in texts of callers; control bytes in log fields; addresses,
-//! URLs and paths in upstream texts.
+//! What must not be written down or sent out: keys and more than a little in texts of callers (what has the form of a key everywhere, the
+//! operator's own keys in logs and the audit alone); control bytes in log fields.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -60,66 +60,122 @@ impl Secrets {
         self.0.store(parts.into());
     }
 
-    /// A text without what may be a key: `pc_<id>_…` for one of our form, `…` for what is in a key of the operator's, or for any other
-    /// long piece of letters and digits.
+    /// A text for logs and the audit, without what may be a key: `pc_<id>_…` for one of our form, `…` for what is in a key of the
+    /// operator's, or for any other long piece of letters and digits. Never for an answer: whoever sees what is hidden in a text of
+    /// their own could try keys by it.
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let lower = text.to_ascii_lowercase();
-        let hidden = hidden(lower.as_bytes(), &self.0.load());
-        if hidden.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let (mut out, mut at) = (String::with_capacity(text.len()), 0);
-        for range in hidden {
-            // What touches is one piece.
-            if range.start > at || at == 0 {
-                out.push_str(text.get(at..range.start).unwrap_or_default());
-                out.push('…');
-            }
-            at = range.end.max(at);
-        }
-        out.push_str(text.get(at..).unwrap_or_default());
-        Cow::Owned(out)
+        without(text, &self.0.load(), usize::MAX)
     }
 
-    /// A caller's text as it may be written down or sent out: masked, escaped, cut.
+    /// A caller's text as it may be written down: masked, escaped, cut.
     pub fn shown(&self, text: &str) -> String {
-        brief(&self.mask(text))
+        cut(&without(text, &self.0.load(), MOST))
     }
 }
 
-/// Where keys are, in order; they may overlap. Each begins and ends at a character: keys are ASCII, or hidden whole.
-fn hidden(text: &[u8], parts: &Parts) -> Vec<Range<usize>> {
+/// A caller's text as an answer may repeat it: without what has the form of a key, whoever gave it out. Whether it *is* one of the
+/// operator's makes no difference.
+pub fn mask(text: &str) -> Cow<'_, str> {
+    without(text, &Parts::default(), usize::MAX)
+}
+
+/// Hides keys in a text. Of a long one, only so many bytes as will be shown of it and some more are looked at, and returned: never does
+/// the end of what is looked at part a key.
+fn without<'t>(text: &'t str, parts: &Parts, most: usize) -> Cow<'t, str> {
+    let (mut out, mut at) = (String::new(), 0);
+    for range in hidden(text, parts, most) {
+        out.push_str(text.get(at..range.start).unwrap_or_default());
+        out.push('…');
+        at = range.end;
+    }
+    // One more than is shown, so that a mark says that there was more.
+    let end = text.ceil_char_boundary(at.saturating_add(most).saturating_add(1).min(text.len()));
+    let rest = text.get(at..end).unwrap_or_default();
+    if out.is_empty() {
+        return Cow::Borrowed(rest);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Where keys are, in order and apart from each other, as long as no more than so many bytes stand outside of them. Each begins and ends
+/// at a character.
+fn hidden(text: &str, parts: &Parts, most: usize) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
     let is_word = |b: &u8| b.is_ascii_alphanumeric();
+    let run = |at: usize, is: &dyn Fn(&u8) -> bool| bytes.iter().skip(at).take_while(|b| is(b)).count();
     let mut found: Vec<Range<usize>> = Vec::new();
-    for at in 0..text.len() {
-        let rest = text.get(at..).unwrap_or_default();
-        let after_word = at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(is_word);
-        if let Some(tail) = rest.strip_prefix(b"pc_") {
-            let length = tail.iter().take_while(|b| is_word(b) || **b == b'_').count();
-            if length > ID {
-                let id = if tail.get(ID) == Some(&b'_') { ID + 1 } else { 0 };
-                found.push(at + 3 + id..at + 3 + length);
+    // Ends of the pieces in which `at` lies: each is measured once.
+    let (mut word_end, mut name_end, mut plain) = (0, 0, 0);
+    for (at, _) in bytes.iter().enumerate() {
+        let begins = at >= word_end;
+        if begins {
+            word_end = at + run(at, &is_word);
+        }
+        if at >= name_end {
+            name_end = at + run(at, &|b| is_word(b) || *b == b'_');
+        }
+        let covered = found.last().map_or(0, |last| last.end);
+        if at >= covered {
+            plain += 1;
+            if plain > most {
+                break;
             }
         }
-        let length = if after_word { 0 } else { rest.iter().take_while(|b| is_word(b)).count() };
-        if length >= WORD {
-            found.push(at..at + length);
+        let rest = bytes.get(at..).unwrap_or_default();
+        let long = if begins && word_end - at >= WORD { word_end - at } else { 0 };
+        let mut range = at..at + parts.length_at(rest, begins).max(long);
+        if let Some(secret) = of_our_form(rest, name_end - at) {
+            range = if range.is_empty() { at + secret } else { at }..name_end.max(range.end);
         }
-        let window = rest.first_chunk::<PART>();
-        if window.is_some_and(|window| parts.windows.binary_search(window).is_ok()) {
-            found.push(at..at + PART);
+        if range.is_empty() || range.end <= covered {
+            continue;
         }
-        let ends = |key: &Vec<u8>| !rest.get(key.len()).is_some_and(is_word);
-        let short = |key: &&Vec<u8>| !after_word && rest.starts_with(key) && ends(key);
-        if let Some(key) = parts.short.iter().find(short) {
-            found.push(at..at + key.len());
+        let (start, end) = (text.floor_char_boundary(range.start), text.ceil_char_boundary(range.end));
+        match found.last_mut() {
+            // What touches is one piece.
+            Some(last) if start <= last.end => last.end = end,
+            _ => found.push(start..end),
         }
     }
     found
 }
 
-/// A text escaped as one field of one line, of at most [`MOST`] bytes, with a mark where it was cut.
+/// Where the secret begins in a key of our form, whose piece of letters, digits and `_` is so long; `None` if it has another form.
+fn of_our_form(rest: &[u8], length: usize) -> Option<usize> {
+    let prefix = rest.first_chunk::<3>()?;
+    let tail = rest.get(3..length)?;
+    let ours = prefix.eq_ignore_ascii_case(b"pc_") && tail.len() > ID;
+    let id = if tail.get(ID) == Some(&b'_') { ID + 1 } else { 0 };
+    ours.then_some(3 + id)
+}
+
+impl Parts {
+    /// Bytes of a key of the operator's that this begins with; 0 if it is in none. `begins`: this is not within a word.
+    fn length_at(&self, rest: &[u8], begins: bool) -> usize {
+        let window = rest.first_chunk::<PART>().map(|window| window.map(|b| b.to_ascii_lowercase()));
+        if window.is_some_and(|window| self.windows.binary_search(&window).is_ok()) {
+            return PART;
+        }
+        if !begins {
+            return 0;
+        }
+        let is_key = |key: &&Vec<u8>| {
+            let here = rest.get(..key.len()).is_some_and(|here| here.eq_ignore_ascii_case(key));
+            here && !rest.get(key.len()).is_some_and(u8::is_ascii_alphanumeric)
+        };
+        self.short.iter().find(is_key).map_or(0, Vec::len)
+    }
+}
+
+/// A caller's text as an answer may repeat it: [masked](mask), escaped, cut.
 pub fn brief(text: &str) -> String {
+    cut(&without(text, &Parts::default(), MOST))
+}
+
+/// A text escaped as one field of one line, of at most [`MOST`] bytes, with a mark where it was cut. Masked before: else a part of a key
+/// could be left over at the cut, too short to be found.
+fn cut(text: &str) -> String {
     const MARK: &str = "…";
     // Nothing is shorter escaped than it was.
     let mut end = text.len().min(MOST + 1);
@@ -184,71 +240,14 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Line separators, bidirectional overrides, zero-width and tag characters.
-const fn is_invisible(c: char) -> bool {
+pub(super) const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         | '\u{e0000}'..='\u{e007f}')
-}
-
-/// An upstream's words without what they quote (a model's output may stand there) and without what tells about its machine:
-/// cut at the first quote or brace and at 200 bytes; words that hold a slash, a digest, a dotted name, an address or a port
-/// become `…`.
-pub fn scrub(text: &str) -> String {
-    let quoted = text.find(['"', '\'', '`', '{', '[', '=', '\u{201c}']).unwrap_or(text.len());
-    let mut out = String::new();
-    for word in text.get(..quoted).unwrap_or_default().split_whitespace() {
-        if out.len() + word.len() > 200 {
-            out.push_str(" …");
-            return clean(&out);
-        }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(if tells(word) { "…" } else { word });
-    }
-    if quoted < text.len() {
-        out.push('…');
-    }
-    clean(&out)
-}
-
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect()
-}
-
-fn tells(word: &str) -> bool {
-    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    word.contains(['/', '\\', '@'])
-        || bare.contains("sha256")
-        || bare.contains('.')
-        || bare.eq_ignore_ascii_case("localhost")
-        || bare.matches(':').count() > 1
-        || bare
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scrubbed_words_tell_nothing() {
-        let text = "open /usr/share/ollama/x: no such file; see http://10.1.2.3:8080/t?token=a at 127.0.0.1:11434 sha256-6a07";
-        let clean = scrub(text);
-        for secret in ["/usr", "10.1.2.3", "token", "11434", "sha256"] {
-            assert!(!clean.contains(secret), "{clean}");
-        }
-        assert!(clean.contains("no such file"));
-        assert!(scrub(&"word ".repeat(1000)).len() < 300);
-    }
-
-    #[test]
-    fn what_a_model_said_and_hosts_without_digits_go_too() {
-        let text = r#"error parsing tool call: raw='{"city": "Paris"}', err=invalid"#;
-        assert_eq!(scrub(text), "error parsing tool call: raw…");
-        let clean = scrub("lookup ollama.internal.corp: no such host near 2001:db8:a:b:c:d:e:f");
-        assert_eq!(clean, "lookup … no such host near …");
-    }
 
     #[test]
     fn keys_are_masked_wherever_they_stand() {
@@ -263,6 +262,8 @@ mod tests {
             (ours.split_at(12).1, "…"),
             ("model 'my-own/key with:signs' not found", "model '…' not found"),
             ("xxMY-OWN/KEY WIxx", "xx…xx"),
+            ("pc_abcdEFGH_…", "pc_abcdEFGH_…"),
+            (&"pc_".repeat(40), "pc_pc_pc_pc_…"),
             ("a pass1, twice pass1", "a …, twice …"),
             ("ключ-от-ворот!", "…!"),
             ("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "sha256:…"),
@@ -273,6 +274,10 @@ mod tests {
         {
             assert!(matches!(secrets.mask(plain), Cow::Borrowed(_)), "{plain}");
         }
+        for own in ["model 'my-own/key with:signs' not found", "a pass1", "ключ-от-ворот"] {
+            assert!(matches!(mask(own), Cow::Borrowed(_)), "an answer tells no guess from another: {own}");
+        }
+        assert_eq!(mask(ours), "pc_abcdEFGH_…");
         assert!(!format!("{secrets:?}").contains("own"));
         secrets.give(&[]);
         assert_eq!(secrets.mask("my-own/key"), "my-own/key");
@@ -280,12 +285,34 @@ mod tests {
 
     #[test]
     fn a_callers_text_is_short() {
-        assert_eq!(brief(&"a".repeat(128)), "a".repeat(128));
-        assert_eq!(brief(&"a".repeat(129)), format!("{}…", "a".repeat(125)));
+        assert_eq!(brief(&"a-".repeat(64)), "a-".repeat(64));
+        assert_eq!(brief(&"-a".repeat(65)), format!("{}-…", "-a".repeat(62)));
         for odd in ["\u{1}", "é", "\"", "\u{e0001}"] {
             let text = brief(&odd.repeat(10_000));
             assert!(text.len() <= 128 && text.ends_with('…'), "{text}");
         }
+    }
+
+    #[test]
+    fn no_part_of_a_key_is_left_over_at_the_cut() {
+        let secrets = Secrets::of(&["Operators-Own-Key-of-Summer".into()]);
+        let ours = "pc_abcdEFGH_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ";
+        for before in 0..140 {
+            let before = "- ".repeat(before).get(..before).unwrap_or_default().to_owned();
+            for (key, of_form) in [(ours, true), ("operators-own-key-of-summer", false)] {
+                let text = format!("{before}{key}{}", " -".repeat(100));
+                let brief = if of_form { brief(&text) } else { text.clone() };
+                for shown in [secrets.shown(&text), brief] {
+                    let secret = key.get(if of_form { 12 } else { 0 }..).unwrap_or_default();
+                    let parted = of_form || shown.len() <= MOST;
+                    assert!(!parted || !shown.contains(secret.get(..2).unwrap_or_default()), "{shown}");
+                }
+            }
+        }
+        // However many keys stand before it: what is looked at ends in none.
+        let many = format!("{ours} ").repeat(1_000);
+        assert!(!brief(&many).contains("012"), "{}", brief(&many));
+        assert!(brief(&"a1".repeat(1_000_000)).len() < 8);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The error table: every failure of every stage, its status, its words for the caller and its words for the log.
 
-use std::borrow::Cow;
-
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
@@ -9,7 +7,7 @@ use crate::admit::{RateState, TokenState};
 use crate::dialect::ollama::answer;
 use crate::dialect::ollama::fault::Fault;
 use crate::identify::{IdentifyError, TokenError};
-use crate::record::{Ending, LedgerError, Secrets, brief};
+use crate::record::{Ending, LedgerError, brief};
 use crate::route::RouteError;
 use crate::types::{Scope, Side};
 use crate::upstream::UpstreamError;
@@ -134,15 +132,6 @@ impl Failure {
         Self { side, retry_after: fault.retry_after, ..Self::upstream(status, fault.public, fault.detail) }
     }
 
-    /// Without what may be a key in its words for the caller.
-    #[must_use]
-    pub fn masked(mut self, secrets: &Secrets) -> Self {
-        if let Cow::Owned(masked) = secrets.mask(&self.public) {
-            self.public = masked;
-        }
-        self
-    }
-
     /// The answer: Ollama's error shape, `{"error":"text"}` and nothing more.
     pub fn response(&self) -> Response<Vec<u8>> {
         let mut response = Response::new(answer::error_object(&self.public));
@@ -244,9 +233,11 @@ impl From<ValidateError> for Failure {
 
 impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
+        // What a caller named stands in the record's own column; their text in a reason would be there twice.
         match error {
             RouteError::UnknownModel(model) => {
                 Self::refused(StatusCode::NOT_FOUND, format!("model '{}' not found", brief(model.as_str())))
+                    .with("the model server does not have the model")
             }
             RouteError::NoDefault(model) => Self::refused(
                 StatusCode::NOT_FOUND,
@@ -257,10 +248,12 @@ impl From<RouteError> for Failure {
             RouteError::CloudModel(model) => Self::refused(
                 StatusCode::FORBIDDEN,
                 format!("'{}' runs in the cloud, which is switched off here", brief(model.as_str())),
-            ),
+            )
+            .with("a cloud model, which routes.cloud_models does not allow"),
             RouteError::NotReady(detail) => {
                 let public = "the model server cannot be reached";
-                Self::upstream(StatusCode::SERVICE_UNAVAILABLE, public, detail).without_work()
+                let failure = Self::upstream(StatusCode::SERVICE_UNAVAILABLE, public, detail);
+                Self { retry_after: Some(5), ..failure.without_work() }
             }
         }
     }

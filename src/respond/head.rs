@@ -76,7 +76,7 @@ fn tokens(headers: &mut HeaderMap, state: TokenState) {
     headers.insert(RESET_TOKENS, HeaderValue::from(state.reset));
 }
 
-/// At most 16 names of at most 64 characters, masked, anything but visible ASCII replaced; `None` without names. What holds a space or a
+/// At most 16 names of at most 64 characters, masked before they are cut, anything but visible ASCII replaced; `None` without names. What holds a space or a
 /// line's end is no name but a text, perhaps a prompt in the wrong place: nothing of it is shown.
 pub fn dropped<'n>(names: &'n [String], mask: impl Fn(&'n str) -> Cow<'n, str>) -> Option<String> {
     if names.is_empty() {

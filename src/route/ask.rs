@@ -1,8 +1,12 @@
 //! The gateway's own questions to the upstream: what it has, what is in memory, whether it answers. Each is short and has an end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
+use super::catalogue::View;
 use super::entry::{self, Facts, Model};
 use super::{Pool, RouteError};
 use crate::dialect::ollama::models;
@@ -17,6 +21,10 @@ const MAX_LIST: usize = 8 << 20;
 const FRESH: Millis = 100;
 /// Models that are asked about one by one, at a time.
 const MOST_SHOWN: usize = 64;
+/// So long a request without a model waits until it is known what the models can do: more than a server needs that is well.
+const MOMENT: Duration = Duration::from_secs(1);
+/// So long nothing is asked about models one by one after the upstream did not answer that.
+const QUIET: Duration = Duration::from_mins(1);
 
 impl Pool {
     /// Does the upstream answer, now or a moment ago? Anybody may ask: those who ask while another question is on its way share
@@ -51,21 +59,65 @@ impl Pool {
         let ps = self.get(clock, "/api/ps").await.ok();
         match self.catalogue.set(&tags, ps.as_deref(), clock::now()) {
             Some(()) => Ok(tags),
-            None => Err(UpstreamError::Protocol("its model list is no list")),
+            None => Err(UpstreamError::Protocol("its model list is not a list")),
         }
     }
 
-    /// Asks what the models can do of which the list does not say it (older servers), each once. One asks at a time, and all
-    /// together have as long as one list has.
-    pub async fn learn(&self, clock: &Clock) {
-        let Ok(_one_at_a_time) = self.learning.try_lock() else { return };
-        let Some(view) = self.catalogue.get() else { return };
-        let unknown = |name: &ModelName| view.models.get(name).is_some_and(Model::is_unknown);
-        let names: Vec<&ModelName> =
-            view.chats().map(|(name, _)| name).filter(|name| unknown(name)).take(MOST_SHOWN).collect();
+    /// Is it in the list without anybody having said what it can do, and may the upstream be asked that now?
+    pub fn is_guess(&self, model: &ModelName, now: Millis) -> bool {
+        let unknown = |view: &View| view.models.get(model).is_some_and(Model::is_unknown);
+        self.catalogue.look(unknown) == Some(true) && self.may_learn(now)
+    }
+
+    /// May it be asked what its models can do? Not for a while after it did not answer that.
+    fn may_learn(&self, now: Millis) -> bool {
+        now >= self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// Asks behind the request what models can do of which the list does not say it (older servers); meanwhile their families and names
+    /// decide.
+    pub fn learn_behind(self: &Arc<Self>) {
+        // Whoever asks already asks for all of them.
+        if self.shown.try_lock().is_ok() {
+            drop(self.learning());
+        }
+    }
+
+    /// `None`: there is nothing to ask.
+    fn learning(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let unknown = |view: &View| view.unknown().next().is_some();
+        if !self.may_learn(clock::now()) || self.catalogue.look(unknown) != Some(true) {
+            return None;
+        }
+        let pool = Arc::clone(self);
+        Some(tokio::spawn(async move { clock::alone(|clock| async move { pool.learn(&clock).await }).await }))
+    }
+
+    /// Waits for a moment until it is known what the models can do. Where that does not come, what is known decides, and nobody waits
+    /// for it again for a while. Who asks is not the one who waits: a caller that leaves takes nothing along.
+    pub async fn learned(self: &Arc<Self>, clock: &Clock) {
+        let Some(mut learning) = self.learning() else { return };
+        let by = clock::after(clock::now(), Some(MOMENT));
+        if clock::until(clock, by, std::pin::Pin::new(&mut learning)).await.is_none() {
+            self.be_quiet();
+        }
+    }
+
+    fn be_quiet(&self) {
+        self.quiet.store(clock::after(clock::now(), Some(QUIET)), Ordering::Relaxed);
+    }
+
+    /// Asks about models one by one, each once. One asks at a time, and all together have as long as one list has.
+    async fn learn(&self, clock: &Clock) {
+        let mut unanswered = self.shown.lock().await;
+        // Somebody may have learned in the meantime that it does not answer.
+        let Some(view) = self.catalogue.get().filter(|_| self.may_learn(clock::now())) else { return };
+        // What was not answered the last time comes last: it must not keep the others from being known.
+        let mut names: Vec<&ModelName> = view.unknown().collect();
+        names.sort_by_key(|name| unanswered.as_ref() == Some(*name));
         let mut learned: Vec<(ModelName, Facts)> = Vec::new();
         let by = clock::after(clock::now(), Some(PROBE));
-        for name in names {
+        for name in names.into_iter().take(MOST_SHOWN) {
             if clock::now() > by {
                 break;
             }
@@ -76,14 +128,14 @@ impl Pool {
                 accept: "application/json",
                 body: body.as_bytes(),
             };
-            match self.ask(clock, question).await {
-                // A server that does not know its own model says nothing about it; it is not asked again.
-                Ok((status, body)) => {
-                    let facts = if status == 200 { entry::facts(&body) } else { Facts::default() };
-                    learned.push((name.clone(), facts));
-                }
-                Err(_) => break,
-            }
+            let Ok((status, body)) = self.ask(clock, question).await else {
+                *unanswered = Some(name.clone());
+                self.be_quiet();
+                break;
+            };
+            // A server that does not know its own model says nothing about it; it is not asked again.
+            let facts = if status == 200 { entry::facts(&body) } else { Facts::default() };
+            learned.push((name.clone(), facts));
         }
         if !learned.is_empty() {
             self.catalogue.learn(learned);
@@ -129,7 +181,7 @@ impl Pool {
     }
 
     /// Asks again in the background, at most every few seconds: a request for a known model does not wait for it. `learning`: about models
-    /// one by one, too.
+    /// one by one, too, as far as that was answered.
     pub fn refresh_behind(self: &Arc<Self>, now: Millis, learning: bool) {
         if self.catalogue.is_old(now) {
             self.catalogue.asked(now);

@@ -34,6 +34,11 @@ impl View {
         self.chats.iter().map(|name| (name, self.models.get(name).is_some_and(|model| model.place.is_some())))
     }
 
+    /// Those of which nobody said what they can do.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &ModelName> {
+        self.chats.iter().filter(|name| self.models.get(name).is_some_and(Model::is_unknown))
+    }
+
     /// In this order: what was the first stays it while it is in memory, so that two models in turn do not make it change with each
     /// request.
     fn of(models: BTreeMap<ModelName, Model>, before: Option<&Self>) -> Self {

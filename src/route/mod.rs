@@ -11,6 +11,7 @@ mod catalogue;
 mod entry;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Mutex;
 
@@ -75,8 +76,10 @@ pub struct Pool {
     cloud_models: bool,
     /// When the upstream last said whether it answers, and what; one asks at a time.
     probed: Mutex<Option<(Millis, Result<(), String>)>>,
-    /// Held by whoever asks about models one by one.
-    learning: Mutex<()>,
+    /// Held by whoever asks about models one by one: the one of which the upstream said nothing.
+    shown: Mutex<Option<ModelName>>,
+    /// Until when it is not asked about them.
+    quiet: AtomicU64,
 }
 
 impl Pool {
@@ -87,7 +90,8 @@ impl Pool {
             catalogue: Catalogue::default(),
             cloud_models,
             probed: Mutex::default(),
-            learning: Mutex::default(),
+            shown: Mutex::default(),
+            quiet: AtomicU64::default(),
         }
     }
 
@@ -96,8 +100,8 @@ impl Pool {
         self.catalogue.find(model)
     }
 
-    /// May the upstream be asked now? Whoever names a model that is not in the list, or none at all, gets an answer from what is there
-    /// now: somebody may just have pulled it. Once a second is enough for all of them.
+    /// May the upstream be asked now? Whoever names a model that is not in the list gets an answer from what is there now, and so does
+    /// whoever names none while it has none for them: somebody may just have pulled it. Once a second is enough for all of them.
     pub fn may_look(&self, now: Millis) -> bool {
         !self.has_heard() || self.catalogue.may_ask_again(now)
     }

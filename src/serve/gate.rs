@@ -19,7 +19,7 @@ use crate::config::{self, Config, Origins};
 use crate::endpoint::Switches;
 use crate::forward::{self, Held, ReplyBody};
 use crate::identify::{Caller, Identify, Ring};
-use crate::listen::clock::Clock;
+use crate::listen::clock::{Clock, Millis};
 use crate::listen::{Answering, ConnState, InFlight, Reject, Verb};
 use crate::queue::Slots;
 use crate::record::{Desk, Ending, Record};
@@ -146,15 +146,27 @@ impl Gate {
         stand_in.flatten().map_or_else(|| usual.clone(), |stand_in| stand_in.model)
     }
 
+    /// May the model for a request that names none, as [chosen](Self::default_model), be another soon?
+    pub(super) fn is_open(&self, model: &ModelName, now: Millis) -> bool {
+        match self.pool.find(model) {
+            None => !self.rules.default_chosen && self.pool.may_look(now),
+            Some(_) => self.is_guess(model, now),
+        }
+    }
+
+    /// Does it stand in though nobody said that it can chat, and may the upstream be asked?
+    pub(super) fn is_guess(&self, model: &ModelName, now: Millis) -> bool {
+        *model != self.rules.default_model && self.pool.is_guess(model, now)
+    }
+
     /// The next request id, for an answer beside the pipeline.
     pub(super) fn next_id(&self) -> RequestId {
         self.ids.next()
     }
 }
 
-/// The answer to a failure, and the end of its record. What it repeats of the request is masked here, wherever it was written.
-fn failed(desk: &Desk, visit: &mut Visit, failure: Failure) -> Response<ReplyBody> {
-    let failure = failure.masked(&desk.secrets);
+/// The answer to a failure, and the end of its record. What it repeats of the request was masked where it was put in.
+fn failed(visit: &mut Visit, failure: &Failure) -> Response<ReplyBody> {
     if let Some(record) = &mut visit.record {
         record.status = failure.status.as_u16();
         record.limit = failure.limit;
@@ -186,13 +198,12 @@ impl Gate {
         let asked = std::panic::catch_unwind(entering).unwrap_or_else(|_| Err(panicked()));
         visit.headers = head.headers;
         visit.headers.clear();
-        let asked = asked
-            .unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&self.desk, &mut visit, failure))));
+        let asked = asked.unwrap_or_else(|failure| Asked::Answered(Box::new(failed(&mut visit, &failure))));
         // A block and not a function: what a function is given stands in its future twice.
         Box::pin(async move {
             let clock = Arc::clone(&visit.state.clock);
             let result = caught(&clock, pin!(pipeline::run(&self, &mut visit, asked))).await;
-            let mut response = result.unwrap_or_else(|failure| failed(&self.desk, &mut visit, failure));
+            let mut response = result.unwrap_or_else(|failure| failed(&mut visit, &failure));
             if let Some(mut record) = visit.record.take() {
                 record.status = response.status().as_u16();
                 response.body_mut().carry(record, is_head);

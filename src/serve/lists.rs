@@ -15,7 +15,7 @@ use crate::dialect::ollama::fault;
 use crate::dialect::ollama::models::{self, Marks};
 use crate::endpoint::{Endpoint, Proxied, Refusal};
 use crate::forward::ReplyBody;
-use crate::identify::Key;
+use crate::identify::{Caller, Key};
 use crate::record::{LedgerError, stamp};
 use crate::respond::{Failure, head};
 use crate::types::{ModelGlob, ModelName, Scopes};
@@ -50,7 +50,7 @@ pub(super) fn open(
 pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     if clock.draining() {
-        return Err(Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"));
+        return Err(Failure::stopping());
     }
     if gate.desk.ledger.is_failing() {
         return Err(LedgerError::Failing.into());
@@ -59,30 +59,33 @@ pub(super) async fn ready(gate: &Arc<Gate>, visit: &mut Visit) -> Result<Respons
     Ok(json_answer(visit, br#"{"status":"ready"}"#.to_vec(), None))
 }
 
-/// What the upstream is asked for before a request goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// A newer list, to choose a default model by: an older one does where none comes.
-    Newer,
-    /// Whatever it has: without it nothing can be said about a name.
-    Whatever,
+/// Asks the upstream what it has, behind the begin of the request that wants to know: without that nothing can be said about a name.
+pub(super) async fn look(gate: &Gate, visit: &mut Visit) -> Result<(), Failure> {
+    recording::begin(visit).await?;
+    gate.pool.fetch(&Arc::clone(&visit.state.clock)).await?;
+    Ok(())
 }
 
-/// Asks the upstream what it has, behind the begin of the request that wants to know.
-pub(super) async fn look(gate: &Arc<Gate>, visit: &mut Visit, look: Look) -> Result<(), Failure> {
+/// Asks the upstream what is needed to choose a model for a request that names none, where this one may be another soon. An older list
+/// does where no newer one comes.
+pub(super) async fn choose(
+    gate: &Gate,
+    visit: &mut Visit,
+    caller: &Caller,
+    model: &ModelName,
+) -> Result<(), Failure> {
     recording::begin(visit).await?;
     let clock = Arc::clone(&visit.state.clock);
     let had = gate.pool.has_heard();
-    match gate.pool.fetch(&clock).await {
-        Err(error) if look == Look::Whatever || !had => Err(error.into()),
-        Err(_) => Ok(()),
-        Ok(_) => {
-            if look == Look::Newer {
-                gate.pool.learn(&clock).await;
-            }
-            Ok(())
-        }
+    if gate.pool.find(model).is_none()
+        && let Err(error) = gate.pool.fetch(&clock).await
+    {
+        return if had { Ok(()) } else { Err(error.into()) };
     }
+    if gate.is_guess(&gate.default_model(caller), clock.now()) {
+        gate.pool.learned(&clock).await;
+    }
+    Ok(())
 }
 
 /// `/models`, and Ollama's own lists where they are opened.
@@ -112,14 +115,18 @@ pub(super) async fn list(
         Endpoint::Proxied(_) => models::list(&gate.pool.get(&clock, "/api/tags").await?, cloud_models, plain),
         _ => {
             let body = gate.pool.fetch(&clock).await?;
-            if !gate.rules.default_chosen {
-                gate.pool.learn(&clock).await;
+            let mut default = gate.default_model(caller);
+            if gate.is_guess(&default, clock.now()) {
+                gate.pool.learned(&clock).await;
+                default = gate.default_model(caller);
+            } else if !gate.rules.default_chosen {
+                // How long their contexts are, nobody waits for.
+                gate.pool.learn_behind();
             }
-            let default = gate.default_model(caller);
             models::list(&body, cloud_models, |name| may(name).then(|| marks(gate, name, &default)))
         }
     };
-    let shown = shown.ok_or_else(|| Failure::bad_answer("a list that is none"))?;
+    let shown = shown.ok_or_else(|| Failure::bad_answer("a list that cannot be read"))?;
     Ok(rated(json_answer(visit, shown, None), permit))
 }
 

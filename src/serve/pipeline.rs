@@ -24,7 +24,7 @@ use crate::forward::{self, Held, Late, Opened, Opening, Relay, ReplyBody, Stream
 use crate::identify::IdentifyError;
 use crate::listen::clock::{self, Clock, Millis, NEVER};
 use crate::queue::{Account, Phase, Progress};
-use crate::record::{Began, Ending, Record};
+use crate::record::{Began, Ending, Record, mask};
 use crate::respond::{Failure, cors, head};
 use crate::route::Target;
 use crate::types::Scope;
@@ -113,8 +113,8 @@ pub(super) fn run<'a>(
         recording::place(visit).await?;
         note(visit, |record| record.bytes_in = bytes.len() as u64);
         let mut call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
-        if call.is_by_default() && !gate.rules.default_chosen && gate.pool.may_look(visit.state.clock.now()) {
-            Box::pin(lists::look(gate, visit, lists::Look::Newer)).await?;
+        if call.is_by_default() && gate.is_open(call.model(), visit.state.clock.now()) {
+            Box::pin(lists::choose(gate, visit, permit.caller(), call.model())).await?;
             call = parse(gate, proxied, &bytes, &permit, visit.state.clock.now())?;
         }
         drop(bytes);
@@ -124,7 +124,7 @@ pub(super) fn run<'a>(
         let mut found = gate.pool.find(call.model());
         if found.is_none() && gate.pool.may_look(visit.state.clock.now()) {
             // An unknown name may be a cloud model under an alias: without the list it goes nowhere.
-            Box::pin(lists::look(gate, visit, lists::Look::Whatever)).await?;
+            Box::pin(lists::look(gate, visit)).await?;
             found = gate.pool.find(call.model());
         }
         note(visit, |record| record.listed = found.is_some());
@@ -152,11 +152,6 @@ fn parse(
     ollama::parse(proxied, bytes, &gate.rules, permit.caps(now), &default)
 }
 
-/// The names of what was dropped; they are a caller's text.
-fn dropped(gate: &Gate, call: &Call) -> Option<String> {
-    head::dropped(call.dropped(), |name| gate.desk.secrets.mask(name))
-}
-
 fn note(visit: &mut Visit, change: impl FnOnce(&mut Record)) {
     if let Some(record) = &mut visit.record {
         change(record);
@@ -174,11 +169,13 @@ async fn proxy(
 ) -> Result<Response<ReplyBody>, Failure> {
     let clock = Arc::clone(&visit.state.clock);
     let call = target.call();
-    let (limits, dropped) = ((permit.rate(), permit.tokens()), dropped(gate, call));
+    let limits = (permit.rate(), permit.tokens());
+    let dropped = head::dropped(call.dropped(), mask);
     let (shape, model, is_stream) = (call.shape(), call.model().clone(), call.is_stream());
     note(visit, |record| {
         record.stream = is_stream;
-        record.dropped.clone_from(&dropped);
+        // The log knows more of what must not be shown than an answer may tell.
+        record.dropped = head::dropped(call.dropped(), |name| gate.desk.secrets.mask(name));
         record.proxying(call.path());
     });
     let began = goes_out(visit, &mut permit, call).await?;

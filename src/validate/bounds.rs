@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::json::{Entries, Json};
 use super::{ValidateError, shown};
+use crate::record::mask;
 
 /// Where a value stands: `options.top_k`, `messages[2].images[0]`. Costs nothing until it is written into an error.
 #[derive(Debug, Clone, Copy)]
@@ -53,14 +54,28 @@ impl<'p> At<'p> {
     /// The refusal of what stands here.
     pub fn refuse(&self, message: impl Into<String>) -> ValidateError {
         let mut field = self.to_string();
+        let mut ours = self.ours().map_or(0, |at| at.to_string().len());
         if field.len() > MAX_PLACE {
             // Where it begins and where it ends say most.
             let (head, tail) = (MAX_PLACE / 2 - 2, field.len() - MAX_PLACE / 2 + 2);
             let head = field.floor_char_boundary(head);
             let tail = field.ceil_char_boundary(tail);
             field.replace_range(head..tail, "…");
+            ours = ours.min(head);
         }
-        ValidateError::Field { field, message: message.into() }
+        ValidateError::Field { field, ours, message: message.into() }
+    }
+
+    /// The part of this place that holds no word of the caller's; `None`: not even its beginning.
+    fn ours(&self) -> Option<&Self> {
+        let (mut ours, mut at) = (Some(self), Some(self));
+        while let Some(here) = at {
+            if matches!(here.step, Step::Key(_)) {
+                ours = here.within;
+            }
+            at = here.within;
+        }
+        ours
     }
 
     fn wanted(&self, what: impl fmt::Display, got: &Json<'_>) -> ValidateError {
@@ -79,7 +94,7 @@ impl fmt::Display for At<'_> {
                 }
                 let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$');
                 if key.len() <= 40 && !key.is_empty() && key.bytes().all(plain) {
-                    f.write_str(key)
+                    f.write_str(&mask(key))
                 } else {
                     f.write_str(&shown(key))
                 }
@@ -196,6 +211,11 @@ mod tests {
         let message = messages.item(index);
         assert_eq!(message.field("role").to_string(), "messages[2].role");
         assert_eq!(AT.key("a b\n").to_string(), "f.\"a b\\n\"");
+        // A log has none of a caller's words.
+        let (within, theirs) = (messages.item(0), At::top("tools"));
+        let (within, theirs) = (within.field("role").refuse("no"), theirs.key("hamster").refuse("no"));
+        assert_eq!(within.detail(), "messages[0].role is refused");
+        assert_eq!((&*theirs.to_string(), &*theirs.detail()), ("tools.hamster: no", "tools… is refused"));
         let long = "é".repeat(1_000);
         let (a, b) = (AT.key(&long), At::top("g"));
         let (deep, other) = (a.key(&long), b.key(&long));

@@ -14,6 +14,7 @@ pub mod object;
 pub mod writer;
 
 use crate::config::{Config, Limits, Options};
+use crate::record::mask;
 use crate::types::ModelName;
 
 /// What policy says about bodies. Built once from the configuration.
@@ -67,6 +68,8 @@ pub enum ValidateError {
     Field {
         /// Where it is: `options.top_k`, `messages[2].role`.
         field: String,
+        /// So many bytes of it are our own words; a key that the caller chose may follow.
+        ours: usize,
         /// The bound and what came instead; never the content of a prompt.
         message: String,
     },
@@ -85,16 +88,21 @@ impl ValidateError {
     /// For logs: which rule and which field, never what was received. A prompt may stand in the wrong place.
     pub fn detail(&self) -> String {
         match self {
-            Self::Field { field, .. } => format!("{field} is refused"),
-            Self::Json(_) => "the body is no JSON that every parser reads alike".into(),
-            Self::ModelName(_) => "the model's name is none".into(),
+            Self::Field { field, ours, .. } => match field.split_at_checked(*ours) {
+                Some((ours, "")) => format!("{ours} is refused"),
+                _ => format!("{}… is refused", field.get(..*ours).unwrap_or_default()),
+            },
+            Self::Json(_) => "the body is not JSON that every parser reads alike".into(),
+            Self::ModelName(_) => "the model's name is not valid".into(),
             other => other.to_string(),
         }
     }
 }
 
-/// Received text as an error may show it: quoted, escaped, at most 40 characters and 100 bytes.
+/// Received text as an error may show it: without what has the form of a key, quoted, escaped, at most 40 characters and 100 bytes.
 pub(crate) fn shown(text: &str) -> String {
+    // Before it is cut: what is left over of a key is found no more.
+    let text = &*mask(text);
     let mut bytes = 0;
     let fits = |(_, c): &(usize, char)| {
         bytes += c.escape_debug().count().max(c.len_utf8());
@@ -118,12 +126,21 @@ mod tests {
         assert_eq!(shown(&"é".repeat(41)), format!("\"{}\"…", "é".repeat(40)));
         assert!(shown(&"\u{1}".repeat(1_000)).len() < 128);
         assert_eq!(shown(""), "\"\"");
+        let ours = format!("{}pc_abcdEFGH_{}", "-".repeat(20), "a1".repeat(30));
+        assert_eq!(shown(&ours), format!("\"{}pc_abcdEFGH_…\"", "-".repeat(20)));
+        assert_eq!(
+            shown(&format!("{}{}", "-".repeat(20), "a1".repeat(30))),
+            format!("\"{}…\"", "-".repeat(20))
+        );
     }
 
     #[test]
     fn errors_speak_to_the_caller() {
-        let field =
-            ValidateError::Field { field: "options.top_k".into(), message: "must be a number".into() };
+        let field = ValidateError::Field {
+            field: "options.top_k".into(),
+            ours: 13,
+            message: "must be a number".into(),
+        };
         assert_eq!(field.to_string(), "options.top_k: must be a number");
         assert_eq!(ValidateError::Json("duplicate key \"a\"".into()).to_string(), "duplicate key \"a\"");
     }

@@ -177,6 +177,27 @@ async fn the_command_line_reads_counts_and_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn usage_names_models_that_are_there_and_sums_the_others() {
+    let mut gate = Gateway::start().await;
+    assert_eq!(gate.chat(false).await.status, 200);
+    for name in ["made-up:1b", "made-up:2b"] {
+        assert_eq!(gate.post("/api/chat", &format!("{{\"model\":\"{name}\"}}")).await.status, 404);
+    }
+    gate.stop().await.unwrap();
+    let usage = json(&gate.folder, &["usage", "--json"]);
+    let mut sums: Vec<_> = usage
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (text(row, "model"), row["requests"].clone(), row["refused"].clone()))
+        .collect();
+    sums.sort_by(|one, other| one.0.cmp(&other.0));
+    let expected =
+        [("alpha:latest".to_owned(), 1.into(), 0.into()), ("other".to_owned(), 2.into(), 2.into())];
+    assert_eq!(sums, expected, "{usage}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_on_one_folder_keep_one_audit_that_holds() {
     let mut first = Gateway::start().await;
     let folder = first.folder.display().to_string();

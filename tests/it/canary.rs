@@ -1,8 +1,9 @@
 //! What callers put where it does not belong: keys and prompts in paths, methods, names, headers. Nothing of it is written down, and
-//! answers repeat no key.
+//! answers repeat nothing that has the form of a key, and tell nobody which guess is one.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use mock_ollama::Mock;
 
@@ -10,7 +11,7 @@ use crate::audit::rows;
 use crate::client::Conn;
 use crate::command::Running;
 use crate::doors::Folder;
-use crate::harness::MODEL;
+use crate::harness::{Gateway, KEY, MODEL, PATIENCE};
 use crate::keys::{json, text};
 
 /// Of the operator's own making: one that could be a model's name, and one that could be nothing else.
@@ -139,12 +140,14 @@ async fn plant_everywhere(format: &str) {
     let own: Vec<&str> = OWN.split(',').collect();
     let keys = [stored.as_str(), own[0], own[1]];
     let key_pieces: Vec<String> = keys.iter().flat_map(|key| pieces(key)).collect();
+    // By its form alone: an answer that hid the operator's own keys would tell which guess is one.
+    let of_form = pieces(&stored);
     let mut asked = 0;
     for canary in keys.into_iter().chain([PROMPT]) {
         for request in requests(own[0], canary) {
             let answer = raw(running.port, &request).await;
             assert!(answer.starts_with("HTTP/1.1 "), "{request}: {answer}");
-            assert_free(&format!("the answer to {request}"), answer.as_bytes(), &key_pieces);
+            assert_free(&format!("the answer to {request}"), answer.as_bytes(), &of_form);
             assert!(!answer.contains(PROMPT.split_at(128).0), "{request}: {answer}");
             asked += 1;
         }
@@ -157,7 +160,7 @@ async fn plant_everywhere(format: &str) {
             let request = with(&admin, method, &format!("{path}{canary}"), "", "");
             let answer = raw(running.ops(), &request).await;
             assert!(answer.starts_with("HTTP/1.1 4"), "{request}: {answer}");
-            assert_free(&format!("the answer to {request}"), answer.as_bytes(), &key_pieces);
+            assert_free(&format!("the answer to {request}"), answer.as_bytes(), &of_form);
         }
     }
     // Refusals without a key are gathered in fewer rows.
@@ -186,4 +189,77 @@ async fn what_callers_put_in_the_wrong_place_is_written_nowhere_as_text() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_as_json() {
     plant_everywhere("json").await;
+}
+
+/// What an answer says, without what differs each time: of a success its head, which names what was dropped.
+async fn said(gate: &Gateway, request: &str) -> String {
+    let answer = raw(gate.address.port(), request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let varies = ["x-request-id", "date", "content-length", "transfer-encoding", "x-ratelimit"];
+    let mut said: Vec<&str> =
+        head.lines().filter(|line| !varies.iter().any(|name| line.starts_with(name))).collect();
+    if !answer.starts_with("HTTP/1.1 200") {
+        said.push(body);
+    }
+    said.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_tell_no_guess_at_a_key_from_another() {
+    let own = format!("{KEY},ollama,hunter2,swordfish-of-the-operator");
+    let gate = Gateway::with(&[("OLLAMA_API_KEY", own.as_str())]).await;
+    let other = Gateway::start().await;
+    // In our own words, which may hold a word that is a key.
+    for path in ["/api/tags", "/api/pull", "/nothing", "/models"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert_eq!(said(&gate, &request).await, said(&other, &request).await, "{path}");
+    }
+    for (guess, miss) in [
+        ("ollama", "olmala"),
+        ("hunter2", "hunter3"),
+        ("swordfish", "swordfitt"),
+        ("fish-of-the-op", "fish-of-the-ox"),
+    ] {
+        for (request, missed) in requests(KEY, guess).into_iter().zip(requests(KEY, miss)) {
+            let (hit, missed) = (said(&gate, &request).await, said(&gate, &missed).await);
+            assert_eq!(hit.replace(guess, miss), missed, "{request}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_text_in_a_row_is_short_and_ends_in_no_part_of_a_key() {
+    let own = "Operators-Own-Key-of-Summer-2019";
+    let gate = Gateway::with(&[("OLLAMA_API_KEY", own)]).await;
+    let made = json(&gate.folder, &["key", "create", "--name", "narrow", "--model", "only:*", "--json"]);
+    let narrow = text(&made, "key");
+    let models = with(&narrow, "GET", "/models", "", "");
+    let begun = tokio::time::Instant::now();
+    while raw(gate.address.port(), &models).await.starts_with("HTTP/1.1 401") {
+        assert!(begun.elapsed() < PATIENCE, "the new key is never known");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let part = |n: usize| "zq-".repeat(n).get(..n).unwrap().trim_end_matches('-').to_owned();
+    let key = own.to_ascii_lowercase();
+    let mut asked = 0;
+    for ahead in (105..129).step_by(3) {
+        // A host, a namespace, a model, a tag: the key stands about where it is cut.
+        let model = format!("{}/{}/{key}:{}", part(ahead / 2), part(ahead - ahead / 2 - 2), part(79));
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        for key in [own, &narrow] {
+            let answer = raw(gate.address.port(), &with(key, "POST", "/api/chat", "", &body)).await;
+            assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+            assert!(!answer.contains(&part(79)), "it is cut: {answer}");
+            asked += 1;
+        }
+    }
+    let mut seen = 0;
+    for row in rows(&gate.folder, asked).await {
+        seen += usize::from(row.model.is_some());
+        for text in [row.model.as_deref(), row.reason.as_deref()].into_iter().flatten() {
+            assert!(text.len() <= 128 && !text.contains("oper"), "{text}");
+            assert!(!text.contains("zq") || row.model.as_deref() == Some(text), "{text}");
+        }
+    }
+    assert!(seen >= asked / 2, "{seen} of {asked}");
 }

@@ -192,6 +192,14 @@ async fn public_mode_asks_no_key_and_serves_only_its_own_names() {
         json!({"model": MODEL, "prompt": "x", "stream": false, "options": {"num_ctx": 128}}).to_string();
     let head = "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     assert_eq!(gate.send(head, small.as_bytes()).await.status, 200, "as Ollama's own tests ask");
+    // Its `context-long-input`: more than the context holds, which the model server cuts.
+    let long = "Oh, don't speak to me of Austria. ".repeat(20);
+    let body = json!({"model": MODEL, "prompt": long, "stream": false, "options": {"num_ctx": 128, "temperature": 0, "seed": 123}});
+    gate.mock.clear();
+    let answer = gate.send(head, body.to_string().as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = parsed(&gate.mock.seen()[0].body);
+    assert_eq!((sent["prompt"].as_str(), &sent["options"]), (Some(&*long), &body["options"]));
     let none = gate.send("POST /chat HTTP/1.1\r\nHost: localhost\r\n", chat(false).as_bytes()).await;
     assert_eq!(none.status, 415);
 }
@@ -225,7 +233,13 @@ async fn pages_probes_and_the_redirect_need_no_key() {
     assert_eq!(open("/readyz").await.status, 200);
     gate.mock.stop_listening().await;
     // What it said to somebody a moment ago may be said again.
-    let ended = async { while open("/readyz").await.status != 503 {} };
+    let ended = async {
+        let mut answer = open("/readyz").await;
+        while answer.status != 503 {
+            answer = open("/readyz").await;
+        }
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    };
     tokio::time::timeout(PATIENCE, ended).await.expect("ready without an upstream");
     assert_eq!(open("/healthz").await.status, 200);
 }

@@ -1,6 +1,8 @@
 //! The model of a request that names none: somebody's choice, or what the upstream has.
 
-use mock_ollama::{Capability, Mock, Model};
+use std::time::Duration;
+
+use mock_ollama::{Capability, Mock, Model, On, Script};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Conn};
@@ -168,4 +170,77 @@ async fn the_start_says_which_model_answers_and_why() {
     let (_, line, errors) = start(&[("OLLAMA_LOCAL_URL", &only_vectors.url())]);
     assert!(!line.contains("vectors"), "{line}");
     assert!(errors.contains("ollama pull qwen3:4b"), "{errors}");
+}
+
+/// A model server that never says what its models can do.
+async fn silent_about_models(models: Vec<Model>) -> Mock {
+    let mock = Mock::builder().models(models).start().await.unwrap();
+    mock.script(On::path("/api/show"), Script { never: true, ..Script::default() });
+    mock
+}
+
+fn asked(gate: &Gateway, path: &str) -> usize {
+    gate.mock.probes().into_iter().filter(|seen| seen.target == path).count()
+}
+
+#[tokio::test]
+async fn a_server_that_never_says_what_its_models_can_do_holds_up_nobody() {
+    let mut models = a_newcomers_models();
+    models.truncate(2);
+    let gate = Gateway::before(silent_about_models(models).await, &[("OLLAMA_MODEL", "")]);
+    let begun = tokio::time::Instant::now();
+    let (one, two) = tokio::join!(answered(&gate), answered(&gate));
+    assert_eq!((&*one, &*two), ("new:1b", "new:1b"), "names decide");
+    for _ in 0..3 {
+        assert_eq!(marked(&gate.get("/models").await.body), ["new:1b"]);
+        assert_eq!(answered(&gate).await, "new:1b");
+    }
+    // One question of five seconds, for which somebody waits a second.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(asked(&gate, "/api/show"), 1, "a question without an answer is not put again at once");
+}
+
+#[tokio::test]
+async fn where_the_usual_model_is_there_nobody_waits_for_a_look() {
+    let mut models = a_newcomers_models();
+    models.push(Model::plain("qwen3:4b").tersely_listed());
+    let gate = Gateway::before(silent_about_models(models).await, &[("OLLAMA_MODEL", "")]);
+    let begun = tokio::time::Instant::now();
+    // For longer than what was heard counts as new.
+    while begun.elapsed() < Duration::from_millis(1_300) {
+        assert_eq!(answered(&gate).await, "qwen3:4b");
+    }
+    assert_eq!((asked(&gate, "/api/tags"), asked(&gate, "/api/show")), (1, 0));
+    let begun = tokio::time::Instant::now();
+    assert_eq!(marked(&gate.get("/models").await.body), ["qwen3:4b"]);
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_names_the_model_though_the_server_says_nothing_about_it() {
+    let mut models = a_newcomers_models();
+    models.truncate(2);
+    let (mock, folder) = (silent_about_models(models).await, Folder::new("default-silent"));
+    let data = folder.file("data");
+    let running = Running::start(&[
+        ("OLLAMA_LOCAL_URL", mock.url().as_str()),
+        ("PORTCULLIS_DATA_DIR", &data),
+        ("PORTCULLIS_OPS_PORT", "0"),
+    ]);
+    let out = running.out.clone();
+    let line = out.lines().find(|line| line.trim_start().starts_with("model"));
+    assert!(line.is_some_and(|line| line.contains("new:1b")), "{out}");
+    let (_, errors) = running.stop();
+    assert!(!errors.contains("does not answer yet"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_nothing_is_asked_for_a_caller_before_their_begin_is_kept() {
+    let gate = unchosen(&[("PORTCULLIS_AUDIT_MODE", "strict")]).await;
+    let mut other = rusqlite::Connection::open(gate.folder.join("portcullis.db")).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    assert_eq!(prompt(&gate, "").await.status, 503);
+    assert_eq!(gate.get("/models").await.status, 503);
+    assert!(gate.mock.probes().is_empty(), "{:?}", gate.mock.probes());
+    lock.rollback().unwrap();
 }

@@ -128,13 +128,13 @@ fn root_follows_no_link_that_lies_in_the_folder() {
     let pipe = data.join("portcullis.db-journal");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (code, _, errors) = command(&data, &["key", "list"]);
-    assert!(code == 1 && errors.contains("portcullis.db-journal is no plain file"), "{errors}");
+    assert!(code == 1 && errors.contains("portcullis.db-journal must be a regular file"), "{errors}");
     fs::remove_file(pipe).unwrap();
     // The store itself.
     fs::remove_file(data.join("portcullis.db")).unwrap();
     symlink(&secret, data.join("portcullis.db")).unwrap();
     let (code, _, errors) = command(&data, &["key", "list"]);
-    assert!(code == 1 && errors.contains("portcullis.db is no plain file"), "{errors}");
+    assert!(code == 1 && errors.contains("portcullis.db must be a regular file"), "{errors}");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "root's own");
 }
 

@@ -221,9 +221,9 @@ async fn wishes_are_judged() {
     for (args, words) in [
         (&["--name", ""][..], "name: is required"),
         (&["--name", "a\nb"], "one line"),
-        (&["--name", "x", "--scope", "root"], "scope: is none of inference, read, admin"),
+        (&["--name", "x", "--scope", "root"], "scope: must be inference, read or admin"),
         (&["--name", "x", "--model", "a b"], "model: \"a b\""),
-        (&["--name", "x", "--expires", "soon"], "expires: \"soon\" is no duration"),
+        (&["--name", "x", "--expires", "soon"], "expires: \"soon\" is not a duration"),
         (&["--name", "x", "--expires", "0"], "expires: must lie ahead"),
         (&["--name", "x", "--weight", "1000"], "weight: must be"),
         (

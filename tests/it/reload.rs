@@ -111,7 +111,7 @@ async fn a_file_that_changes_holds_without_a_restart() {
     ended.expect("a stream outlives its key");
     let (code, errors) = running.stop();
     assert_eq!(code, 0, "{errors}");
-    assert!(errors.contains("model 'x-…:latest' not found") && !errors.contains(other), "{errors}");
+    assert!(errors.contains("\"model\":\"x-…:latest\"") && !errors.contains(other), "{errors}");
     for words in
         ["the old one stays", "listen.address", "limits.body", "keys.api_key", "hold after a restart"]
     {

@@ -148,8 +148,8 @@ fn tokens(
     let limit = limit.filter(|limit| *limit > 0);
     let judged = bounds::integer(at, value, 1, i64::from(limit.unwrap_or(most)));
     judged.map_err(|error| match error {
-        ValidateError::Field { field, message } if limit.is_some() => {
-            ValidateError::Field { field, message: format!("{message} ({name})") }
+        ValidateError::Field { field, ours, message } if limit.is_some() => {
+            ValidateError::Field { field, ours, message: format!("{message} ({name})") }
         }
         other => other,
     })

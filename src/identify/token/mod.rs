@@ -77,7 +77,7 @@ impl Issuer {
         if token.len() > LONGEST {
             return Err(TokenError::Invalid("the token is too long"));
         }
-        let head = decode_header(token).map_err(|_| TokenError::Invalid("it is no token"))?;
+        let head = decode_header(token).map_err(|_| TokenError::Invalid("this is not a token"))?;
         if head.alg != Algorithm::RS256 {
             return Err(TokenError::Invalid("the token is not signed with RS256"));
         }
@@ -119,7 +119,9 @@ impl Issuer {
             return Err(TokenError::Invalid("the token's email address is not verified"));
         }
         if text.len() > 320 || text.chars().any(char::is_control) {
-            return Err(TokenError::Invalid("the token's name is none"));
+            return Err(TokenError::Invalid(
+                "the token's name is longer than 320 bytes or holds control characters",
+            ));
         }
         // Addresses are the same in any case; of subjects nobody knows (OpenID Connect Core section 2).
         let text = if claim == "email" { text.to_ascii_lowercase() } else { text.to_owned() };
@@ -151,6 +153,6 @@ fn reason(error: &jsonwebtoken::errors::Error) -> TokenError {
         ErrorKind::InvalidIssuer => "the token is another issuer's",
         ErrorKind::MissingRequiredClaim(_) => "the token lacks exp, iss or aud",
         ErrorKind::InvalidSignature => "the token's signature is wrong",
-        _ => "it is no valid token",
+        _ => "the token is not valid",
     })
 }

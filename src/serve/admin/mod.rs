@@ -15,7 +15,7 @@ use crate::config;
 use crate::endpoint::Refusal;
 use crate::identify::issue::{self, IssueError, Wish, named};
 use crate::identify::{ApiKey, Ring, keyfile};
-use crate::record::stamp;
+use crate::record::{brief, mask, stamp};
 use crate::respond::Failure;
 use crate::store::actions::{Action, Actor};
 use crate::store::keys::KeyRow;
@@ -112,7 +112,7 @@ fn no_key(id: &str) -> Failure {
 
 fn failed(error: StoreError) -> Failure {
     match error {
-        StoreError::Conflict(text) => Failure::refused(StatusCode::NOT_FOUND, text),
+        StoreError::Conflict(text) => Failure::refused(StatusCode::NOT_FOUND, brief(&text)),
         other => {
             Failure::unavailable("the store of the keys cannot be used at the moment", other.to_string())
         }
@@ -132,12 +132,15 @@ fn body<T: for<'de> Deserialize<'de> + Default>(bytes: &[u8]) -> Result<T, Failu
         return Ok(T::default());
     }
     serde_json::from_slice(bytes)
-        .map_err(|error| Failure::refused(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+        .map_err(|error| error.to_string())
+        // It may quote what was sent.
+        .map_err(|text| if text.len() > 256 { brief(&text) } else { mask(&text).into_owned() })
+        .map_err(|text| Failure::refused(StatusCode::BAD_REQUEST, format!("the body: {text}")))
 }
 
 fn seconds(field: &str, text: &str) -> Result<i64, Failure> {
     let wrong = || {
-        let text = format!("{field}: {text:?} is no duration such as 30d, 24h or 90s");
+        let text = format!("{field}: \"{}\" is not a duration; write it as 30d, 24h or 90s", brief(text));
         Failure::refused(StatusCode::BAD_REQUEST, text)
     };
     let duration = config::duration(text).ok_or_else(wrong)?;

@@ -107,7 +107,7 @@ fn wrong(text: impl Into<String>) -> Failure {
 }
 
 fn foreign() -> Failure {
-    wrong("cursor: is none that this list gave out; begin again without one")
+    wrong("cursor: this list did not give it out; begin again without one")
 }
 
 /// The value of one parameter; others are ignored.

@@ -56,7 +56,7 @@ pub enum FolderError {
     #[error("{} is a link, or is reached through one, and root follows none for somebody else; name the file itself", .0.display())]
     Link(PathBuf),
     /// It leads somewhere else.
-    #[error("{} is no plain file of its own (a link, a folder, a device, a file with a second name); move it away", .0.display())]
+    #[error("{} must be a regular file with one name, not a link, a folder or a device; move it away", .0.display())]
     Odd(PathBuf),
     /// Others could read a secret.
     #[error("{path} can be read by others; run: chmod 600 {path}", path = .0.display())]

@@ -4,6 +4,7 @@
 //! case, the most particular first.
 
 use super::Fault;
+use crate::record::brief;
 use crate::types::ModelName;
 
 /// Known cases. What the caller can mend is 400, what passes with time 503, the rest 502.
@@ -309,13 +310,14 @@ impl Meaning {
     }
 
     fn words(self, model: Option<&ModelName>) -> String {
-        let the = model.map_or_else(|| "the model".to_owned(), |name| format!("\"{name}\""));
+        let the =
+            model.map_or_else(|| "the model".to_owned(), |name| format!("\"{}\"", brief(name.as_str())));
         let fixed = match self {
             Self::Unable(ability) => return format!("{the} does not support {ability}"),
             Self::NotFound => {
                 return model.map_or_else(
                     || "the model was not found".to_owned(),
-                    |name| format!("model '{name}' not found"),
+                    |name| format!("model '{}' not found", brief(name.as_str())),
                 );
             }
             Self::OneImage => return format!("{the} takes only one image a message"),
@@ -335,7 +337,7 @@ impl Meaning {
             Self::ContextFull => {
                 "the model's context is full: the input and the answer together are longer than it"
             }
-            Self::ContextIds => "context: an id in it is none of this model's",
+            Self::ContextIds => "context: it holds an id that this model does not have",
             Self::Grammar => {
                 "the JSON schema in format or tools cannot be used: the model server makes no grammar of it"
             }
@@ -346,7 +348,7 @@ impl Meaning {
             Self::Loading => "the model server is still loading the model; try again",
             Self::LoadTime => "the model server took too long to load the model; try again",
             Self::Repeats => "the model repeated itself without end, and the model server stopped it",
-            Self::NoNumbers => "the model gave numbers that are none",
+            Self::NoNumbers => "the model gave values that are not numbers",
             Self::Crashed => "the model's process failed: it ran out of resources, or has a fault of its own",
             Self::GivenUp => "the model server gave the request up",
         };
