@@ -151,11 +151,7 @@ mod tests {
         let limits = Effective { gpu_seconds_per_day: Some(25), ..Effective::default() };
         let mut budget = Budget::of(Spent::default(), at(0));
         let mut charge = |mean| budget.charge(&limits, || mean, &Began::default(), at(0));
-        let short = Short {
-            what: "seconds of the model server per day",
-            limit: 25,
-            seconds: 86_400 - (10 * 3_600 + 33 * 60 + 5),
-        };
+        let short = Short { what: "seconds of the model server per day", limit: 25, seconds: 5 };
         assert!(charge(None).unwrap().is_some(), "10 s where nothing is known");
         assert!(charge(Some(3)).unwrap().is_some(), "a second at least");
         assert_eq!(charge(Some(90_000)).unwrap_err(), short, "a minute at most");
@@ -169,6 +165,9 @@ mod tests {
         let mut alone = Budget::of(Spent { day_gpu_ms: 23_000, ..Spent::default() }, at(0));
         let last = alone.charge(&limits, || Some(5_000), &Began::default(), at(0)).unwrap();
         assert!(last.is_some(), "alone, it gets the two seconds that are left");
+        let mut gone = Budget::of(Spent { day_gpu_ms: 24_500, ..Spent::default() }, at(0));
+        let until_midnight = 86_400 - (10 * 3_600 + 33 * 60 + 5);
+        assert_eq!(gone.spent(&limits, at(0)), Some(Short { seconds: until_midnight, ..short }));
         let free = alone.charge(&Effective::default(), || None, &Began::default(), at(0));
         assert!(free.unwrap().is_none());
     }

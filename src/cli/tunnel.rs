@@ -166,7 +166,7 @@ fn rules<'y>(
     let YamlData::Sequence(list) = &rules.data else {
         return add(
             name,
-            "`ingress` is no list of rules".into(),
+            "`ingress` is not a list of rules".into(),
             "write a list: `- hostname: …` and `service: …`",
         );
     };
@@ -194,7 +194,9 @@ fn rules<'y>(
     match list.last() {
         Some(end) if is_catch_all(end) => {}
         None => add(name, "`ingress` is empty".into(), fix),
-        Some(end) => add(end, "the last rule is no catch-all".into(), fix),
+        Some(end) => {
+            add(end, "the last rule has a condition: a catch-all has neither hostname nor path".into(), fix)
+        }
     }
 }
 
@@ -281,9 +283,9 @@ mod tests {
             (
                 "ingress:\n  - hostname: a.example\n    service: http://localhost:8000\n".into(),
                 2,
-                "no catch-all",
+                "a catch-all has neither",
             ),
-            ("ingress:\n  - path: /x\n    service: http_status:404\n".into(), 2, "no catch-all"),
+            ("ingress:\n  - path: /x\n    service: http_status:404\n".into(), 2, "a catch-all has neither"),
             ("tunnel: x\n".into(), 1, "no ingress rules"),
             ("ingress: []\n".into(), 1, "empty"),
             (format!("ingress:\n  - hostname: a.example\n{end}"), 2, "without a service"),

@@ -230,7 +230,7 @@ fn unpack(
     draft: &str,
     (replace, by): (Option<i64>, &Actor),
 ) -> Result<(Copied, Vec<Beside>), StoreError> {
-    let no_copy = || StoreError::Conflict(format!("{} is no backup of Portcullis", name.display()));
+    let no_copy = || StoreError::Conflict(format!("{} is not a backup of Portcullis", name.display()));
     for tail in TAILS {
         folder.remove(&format!("{draft}{tail}"))?;
     }

@@ -85,8 +85,7 @@ impl Folder {
     /// For root in somebody else's folder: SQLite goes by paths, and whoever owns a folder above could lead them elsewhere meanwhile.
     fn stays_where_it_is(&self, owner: u32) -> Result<(), FolderError> {
         let real = self.real_path()?;
-        let mut below = 0;
-        for above in real.ancestors().skip(1) {
+        for (below, above) in real.ancestors().skip(1).enumerate() {
             let meta = above.symlink_metadata();
             let meta =
                 meta.map_err(|error| FolderError::Io { what: "look at", path: above.to_owned(), error })?;
@@ -100,7 +99,6 @@ impl Folder {
                     owner,
                 });
             }
-            below += 1;
         }
         Ok(())
     }
@@ -235,7 +233,7 @@ impl Folder {
         let stat = rustix::fs::fstat(&held).map_err(&fault)?;
         let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
         self.judged(name, plain, stat.st_uid)?;
-        if stat.st_mode & 0o077 == 0 {
+        if Mode::from_raw_mode(stat.st_mode).intersection(Mode::RWXG | Mode::RWXO).is_empty() {
             return Ok(());
         }
         // Through the descriptor: what was judged is what is changed.

@@ -207,7 +207,7 @@ fn opened(error: &rusqlite::Error, fault: impl Fn(String) -> StoreError) -> Stor
         Some(ErrorCode::CannotOpen) | None => {
             fault("it is not there, or not ours to open; data.dir names another folder".into())
         }
-        Some(ErrorCode::NotADatabase) => StoreError::Damaged("it is no database".into()),
+        Some(ErrorCode::NotADatabase) => StoreError::Damaged("it is not a database".into()),
         Some(_) => fault(error.to_string()),
     }
 }

@@ -107,7 +107,7 @@ fn merges(node: &MarkedYaml<'_>, depth: usize, findings: &mut Vec<Finding>) {
                 if is_merge(key) && !good {
                     findings.push(Finding {
                         line: key.span.start.line(),
-                        what: "`<<` merges what is no mapping".into(),
+                        what: "`<<` merges something that is not a mapping".into(),
                         fix: "name an anchor of a mapping (`<<: *name`), or a list of them",
                     });
                 }
