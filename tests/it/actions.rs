@@ -123,7 +123,8 @@ async fn every_change_and_every_refused_attempt_is_a_row() {
 async fn what_another_key_tries_on_the_admin_api_is_a_row_once_a_minute() {
     let gate = Gateway::start().await;
     for (method, path) in [("POST", "/admin/keys"), ("GET", "/admin/audit"), ("DELETE", "/admin/keys/x")] {
-        assert_eq!(admin(&gate, method, path, KEY, "{}").await.status, 403);
+        let body = if method == "POST" { "{}" } else { "" };
+        assert_eq!(admin(&gate, method, path, KEY, body).await.status, 403);
     }
     command(&gate.folder, &["key", "create", "--name", "last"]);
     let actions = sealed(&gate.folder, 2).await;

@@ -196,7 +196,7 @@ mod tests {
                     "x: &a text\ningress:\n  - hostname: h\n    service: http://localhost:8000\n    <<: *a\n{END}"
                 ),
                 5,
-                "no mapping",
+                "is not a mapping",
             ),
         ] {
             let found = lines(&text);
