@@ -195,7 +195,7 @@ fn rules<'y>(
         Some(end) if is_catch_all(end) => {}
         None => add(name, "`ingress` is empty".into(), fix),
         Some(end) => {
-            add(end, "the last rule has a condition: a catch-all has neither hostname nor path".into(), fix)
+            add(end, "the last rule has a condition: a catch-all has neither hostname nor path".into(), fix);
         }
     }
 }

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use portcullis::identify::issue::{self, Wish};
 use portcullis::identify::{ApiKey, Keyring};
-use portcullis::store::audit::{AuditRow, Batch, Begin, ChainKey, Segment};
+use portcullis::store::actions::Actor;
+use portcullis::store::audit::{AuditRow, Batch, Begin, ChainKey, FORM, Segment};
 use portcullis::store::usage::UsageRow;
 use portcullis::store::{Store, wall};
 
@@ -63,9 +64,10 @@ pub(crate) fn run(args: &ScaleArgs) -> Outcome {
 
 fn fill(folder: &Path, args: &ScaleArgs) -> Outcome<Vec<ApiKey>> {
     let mut store = Store::open(folder)?;
+    let by = Actor { by: "bench".into(), via: "cli", peer: None, request_id: 0 };
     let mut keys = Vec::new();
     for n in 0..args.keys {
-        keys.push(issue::create(&mut store, &Wish { name: format!("key {n}"), ..Wish::default() })?.1);
+        keys.push(issue::create(&mut store, &Wish { name: format!("key {n}"), ..Wish::default() }, &by)?.1);
     }
     let key = ChainKey::of(folder)?;
     let now = wall();
@@ -78,6 +80,7 @@ fn fill(folder: &Path, args: &ScaleArgs) -> Outcome<Vec<ApiKey>> {
         dropped: false,
         rows: 0,
         open: 0,
+        form: FORM,
     };
     let mut written = 0;
     while written < args.rows {
@@ -127,7 +130,7 @@ fn lookups(folder: &Path, keys: &[ApiKey], out: &mut impl std::io::Write) -> Out
     for count in [10, rows.len()] {
         let some: Vec<_> = rows.iter().take(count).cloned().collect();
         let ids: HashSet<_> = some.iter().map(|row| row.id.clone()).collect();
-        let (ring, _) = Keyring::renewed(&Keyring::default(), some, &secrets);
+        let (ring, _) = Keyring::renewed(&Keyring::default(), &some, &secrets);
         let known: Vec<_> = keys.iter().filter(|key| ids.contains(key.id())).map(ApiKey::reveal).collect();
         let begun = Instant::now();
         let mut found = 0_u32;
