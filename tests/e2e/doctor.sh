@@ -146,18 +146,19 @@ stop_all
 grep -q '"phase":"Answering"' "$work/mock.out" || die 1 "doctor: the model server saw no abort: $(cat "$work/mock.out")"
 say "doctor: nothing is serious behind an nginx that is right"
 
-# As most begin: nothing but proxy_pass. nginx asks as HTTP/1.0 then, and keeps what comes until 4 KiB are there. It hands on the
-# caller's own word for who it is, too.
+# As most begin: nothing but proxy_pass. nginx asks as HTTP/1.0 then, and would keep what comes until 4 KiB are there, but for
+# X-Accel-Buffering. It hands on the caller's own word for who it is.
 # shellcheck disable=SC2016  # nginx's own variables
 start ''
 examine plain 1
-found plain answers=ok key-required=ok paths=ok headers=note client-address=serious streaming=serious abort=ok
+found plain answers=ok key-required=ok paths=ok headers=note client-address=serious streaming=ok abort=ok
 stop_all
-say "doctor: an nginx without a word about streaming is found"
+say "doctor: an nginx without a word about streaming streams"
 
-# Large buffers, aborts ignored, headers hidden, the caller's own word for who it is, and one path that leads around the gate.
+# Large buffers whatever the gateway says, aborts ignored, headers hidden, the caller's own word for who it is, and one path that leads around the gate.
 # shellcheck disable=SC2016  # nginx's own variables
 start 'proxy_buffering on;
+      proxy_ignore_headers X-Accel-Buffering;
       proxy_buffer_size 64k;
       proxy_buffers 16 64k;
       proxy_busy_buffers_size 128k;
