@@ -1,6 +1,6 @@
 //! Marks of processes: a locked file each, so that another one knows which of them live, and what each wrote last.
 //!
-//! A mark holds the head of its process's part of the audit as it was with the last commit ([`Mark::note`]): whoever takes rows off the
+//! A mark holds the head of its process's part of the audit as it was with the last commit (`Mark::note`): whoever takes rows off the
 //! store's end, and can write nothing else, is found out by it, while the process runs and after it died.
 
 use std::fs::File;

@@ -16,8 +16,8 @@ pub fn query(query: Option<&str>) -> Result<(), ValidateError> {
     if query.is_some_and(|query| query.split('&').any(named)) { Err(ValidateError::KeyInUrl) } else { Ok(()) }
 }
 
-/// JSON in UTF-8. A missing type and those in [`PASTED`] are read as JSON where a key was presented as a web page cannot send it
-/// by itself, and refused otherwise, since a page can send them without a preflight.
+/// JSON in UTF-8. A missing type and those that people's scripts send are read as JSON where a key was presented as a web page cannot send
+/// it by itself, and refused otherwise, since a page can send them without a preflight.
 pub fn media_type(headers: &HeaderMap, keyed: bool) -> Result<(), ValidateError> {
     if headers
         .get(CONTENT_ENCODING)

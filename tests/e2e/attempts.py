@@ -84,8 +84,9 @@ def main():
     # And in what else is theirs.
     expect(405, "203.0.113.6", "/models", wrong, method="A'|client")
     expect(400, "203.0.113.6", "/models", f"{wrong} {PLAIN}")
-    expect(401, "203.0.113.6", "/models", f"X-Api-Key: wrong {PLAIN}")
-    expect(401, "203.0.113.6", "/models", f"X-Api-Key: pc_Ab12Cd34_ {PLAIN}")
+    expect(400, "203.0.113.6", "/models", f"X-Api-Key: wrong {PLAIN}")
+    for key in ("wrong", "pc_Ab12Cd34_"):
+        expect(401, "203.0.113.6", "/models", f"X-Api-Key: {key}{PLAIN.replace(' ', '_')}")
     expect(401, "203.0.113.6", "/models", wrong, f"User-Agent: {PLAIN}", f"X-Request-Id: {PLAIN}", f"X-Real-IP: {VICTIM}")
     expect(401, f"{VICTIM}, 203.0.113.6", "/models", wrong)
     expect(400, f"203.0.113.6 {PLAIN}", "/models", wrong)
