@@ -237,12 +237,23 @@ impl Folder {
             return Ok(());
         }
         // Through the descriptor: what was judged is what is changed.
-        rustix::fs::chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), PRIVATE).map_err(&fault)
+        match rustix::fs::chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), PRIVATE) {
+            Err(Errno::NOENT) if self.is_ours() => {
+                rustix::fs::chmodat(&self.0.dir, name, PRIVATE, AtFlags::empty()).map_err(&fault)
+            }
+            changed => changed.map_err(&fault),
+        }
     }
 
     /// The folder's path as it is now, through no link: of the descriptor, and not of the name that was opened once.
     pub fn real_path(&self) -> Result<PathBuf, FolderError> {
-        let path = fs::read_link(format!("/proc/self/fd/{}", self.0.dir.as_raw_fd()));
+        let path = match fs::read_link(format!("/proc/self/fd/{}", self.0.dir.as_raw_fd())) {
+            // An empty root has no `/proc`; in a folder of ours nobody but us exchanges anything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_ours() => {
+                fs::canonicalize(&self.0.path)
+            }
+            path => path,
+        };
         path.map_err(|error| FolderError::Io { what: "find", path: self.0.path.clone(), error })
     }
 
