@@ -324,7 +324,7 @@ impl StreamFault {
             Self::LongLine => "a line of the model server's answer is longer than upstream.max_line",
             Self::Malformed => "the model server's answer could not be read",
             Self::Stopping => "the gateway is shutting down",
-            Self::Revoked => "the API key was revoked",
+            Self::Revoked => "the API key was revoked or has expired",
             Self::Overrun => "the budget of model time is used up until midnight UTC",
         }
     }
@@ -348,7 +348,7 @@ impl StreamFault {
             Self::LongLine => "a line longer than upstream.max_line".into(),
             Self::Malformed => "a line that is no JSON object".into(),
             Self::Stopping => "shut down".into(),
-            Self::Revoked => "the key was revoked".into(),
+            Self::Revoked => "the key was revoked or has expired".into(),
             Self::Overrun => "limit gpu".into(),
         }
     }

@@ -100,7 +100,7 @@ async fn an_answer_ends_with_its_key() {
     assert_eq!(command(&gate.folder, &["key", "revoke", &text(&made, "id")]).0, 0);
     gate.mock.wait_gone(2, Duration::from_secs(1)).await.unwrap();
     let body = conn.rest(head).await.text();
-    assert!(body.ends_with("{\"error\":\"the API key was revoked\"}\n"), "{body}");
+    assert!(body.ends_with("{\"error\":\"the API key was revoked or has expired\"}\n"), "{body}");
     assert_eq!(whole.answer().await.status, 401);
 }
 
@@ -116,7 +116,7 @@ async fn an_answer_ends_when_its_key_expires() {
     let head = conn.head().await;
     assert_eq!(head.status, 200);
     let body = conn.rest(head).await.text();
-    assert!(body.ends_with("{\"error\":\"the API key was revoked\"}\n"), "{body}");
+    assert!(body.ends_with("{\"error\":\"the API key was revoked or has expired\"}\n"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

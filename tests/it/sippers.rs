@@ -83,7 +83,11 @@ async fn a_revoked_key_ends_what_is_sipped() {
     assert_eq!(command(&gate.folder, &["key", "revoke", &text(&made, "id")]).0, 0);
     // Within a second it acts, and within another the answer is over.
     let row = row(&gate, Duration::from_secs(3)).await;
-    assert_eq!((&*row.ending, row.reason.as_deref()), ("error", Some("the key was revoked")), "{row:?}");
+    assert_eq!(
+        (&*row.ending, row.reason.as_deref()),
+        ("error", Some("the key was revoked or has expired")),
+        "{row:?}"
+    );
     assert!(row.estimated && row.output_tokens > Some(0) && row.gpu_ms > Some(0), "{row:?}");
     caller.abort();
 }
